@@ -1,0 +1,266 @@
+//! A cluster: its nodes, its info commands, its pooled raw connections.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use aerospike::policy::AdminPolicy;
+use aerospike::{Client, ClientPolicy, Host};
+
+use crate::{ClusterError, Connection, PartitionMap, Seed};
+
+/// Connections that rested longer than this are closed: servers close theirs after a minute.
+const IDLE_MAX: Duration = Duration::from_secs(30);
+
+/// How to reach a cluster.
+#[derive(Clone, Debug)]
+pub struct ConnectOptions {
+    /// Addresses to ask first; one that answers is enough.
+    pub seeds: Vec<Seed>,
+    /// Limit for a connect, a login and an info command.
+    pub timeout: Duration,
+    /// Use the addresses that nodes publish as alternate ones.
+    pub use_services_alternate: bool,
+}
+
+/// A node of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Node {
+    /// The node's id, as `node` tells it.
+    pub name: Arc<str>,
+    /// Name or address of its service.
+    pub host: Arc<str>,
+    /// Port of its service.
+    pub port: u16,
+}
+
+/// A connected cluster. Nodes that join and leave are followed in the background. Cheap to clone.
+#[derive(Clone)]
+pub struct Cluster {
+    inner: Arc<Inner>,
+}
+
+type Resting = HashMap<(Arc<str>, u16), Vec<Connection>>;
+
+struct Inner {
+    client: Client,
+    options: ConnectOptions,
+    /// Connections at rest, by node address.
+    resting: Mutex<Resting>,
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cluster").field("seeds", &self.inner.options.seeds).finish_non_exhaustive()
+    }
+}
+
+impl Cluster {
+    /// Connects and discovers the nodes.
+    pub async fn connect(options: ConnectOptions) -> Result<Self, ClusterError> {
+        let policy = ClientPolicy {
+            timeout: u32::try_from(options.timeout.as_millis()).unwrap_or(u32::MAX),
+            use_services_alternate: options.use_services_alternate,
+            // A node that left is noticed within half a second.
+            tend_interval: 500,
+            ..ClientPolicy::default()
+        };
+        let hosts: Vec<Host> = options.seeds.iter().map(|seed| Host::new(&seed.host, seed.port)).collect();
+        let client = Client::new(&policy, &hosts).await.map_err(|e| unreachable(&options.seeds, &e))?;
+        Ok(Self { inner: Arc::new(Inner { client, options, resting: Mutex::default() }) })
+    }
+
+    /// The nodes the cluster has now.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<Node> {
+        self.inner.client.nodes().iter().map(|node| Node::from(&**node)).collect()
+    }
+
+    /// Asks every node the same info command; nodes that do not answer are left out unless none does.
+    pub async fn info_all(&self, command: &str) -> Result<Vec<(Node, String)>, ClusterError> {
+        let mut answers = Vec::new();
+        let mut failure = None;
+        for node in self.inner.client.nodes() {
+            match self.ask(&node, command).await {
+                Ok(Ok(answer)) => answers.push((Node::from(&*node), answer)),
+                Ok(Err(e)) | Err(e) => failure = Some(e),
+            }
+        }
+        match failure {
+            Some(e) if answers.is_empty() => Err(e),
+            None if answers.is_empty() => Err(self.abandoned()),
+            _ => Ok(answers),
+        }
+    }
+
+    /// Asks one node, any, an info command; the next one if it does not answer, as one that has just left.
+    pub async fn info(&self, command: &str) -> Result<String, ClusterError> {
+        let first = self.inner.client.random_node().map_err(|_| self.abandoned())?;
+        let silent = match self.ask(&first, command).await {
+            Ok(answer) => return answer,
+            Err(e) => e,
+        };
+        for node in self.inner.client.nodes().iter().filter(|node| node.name() != first.name()) {
+            if let Ok(answer) = self.ask(node, command).await {
+                return answer;
+            }
+        }
+        Err(silent)
+    }
+
+    /// The error when all nodes have left.
+    fn abandoned(&self) -> ClusterError {
+        let seeds = self.inner.options.seeds.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        ClusterError::Unreachable { seeds, cause: "no node is left".to_owned() }
+    }
+
+    /// Asks a node. The outer error is that it did not answer, the inner one that it refused.
+    async fn ask(
+        &self,
+        node: &aerospike::Node,
+        command: &str,
+    ) -> Result<Result<String, ClusterError>, ClusterError> {
+        let timeout = u32::try_from(self.inner.options.timeout.as_millis()).unwrap_or(u32::MAX);
+        let failed = |answer: String| ClusterError::Info {
+            command: command.split(';').next().unwrap_or(command).to_owned(),
+            node: node.name().to_owned(),
+            answer: one_line(&answer),
+        };
+        let answer = node
+            .info(&AdminPolicy { timeout }, &[command])
+            .await
+            .map_err(|e| failed(e.to_string()))?
+            .swap_remove(command)
+            .ok_or_else(|| failed("no answer".to_owned()))?;
+        // Failures look like `ERROR:4:text`, `FAIL:4:text` or `ERROR::text`.
+        if answer.starts_with("ERROR") || answer.starts_with("FAIL") || answer.starts_with("error=") {
+            return Ok(Err(failed(with_message(&answer))));
+        }
+        Ok(Ok(answer))
+    }
+
+    /// The server version of the oldest node, as (major, minor).
+    #[must_use]
+    pub fn version(&self) -> (u64, u64) {
+        let nodes = self.inner.client.nodes();
+        nodes.iter().map(|n| (n.version().major, n.version().minor)).min().unwrap_or((0, 0))
+    }
+
+    /// Asks all nodes which partitions of `namespace` they master, now.
+    pub async fn partition_map(&self, namespace: &str) -> Result<PartitionMap, ClusterError> {
+        Ok(PartitionMap::from_answers(namespace, self.info_all("replicas").await?))
+    }
+
+    /// The names of the namespaces.
+    pub async fn namespaces(&self) -> Result<Vec<String>, ClusterError> {
+        let answer = self.info("namespaces").await?;
+        Ok(answer.split(';').filter(|name| !name.is_empty()).map(str::to_owned).collect())
+    }
+
+    /// A raw connection to a node: one at rest, or a new one.
+    pub async fn connection(&self, node: &Node) -> Result<Connection, ClusterError> {
+        let key = (Arc::clone(&node.host), node.port);
+        while let Some(mut connection) = self.resting().get_mut(&key).and_then(Vec::pop) {
+            if connection.idle() < IDLE_MAX && connection.is_quiet() {
+                connection.set_timeout(self.inner.options.timeout);
+                return Ok(connection);
+            }
+        }
+        Connection::open(&node.host, node.port, self.inner.options.timeout).await
+    }
+
+    /// Gives a connection back after an exchange that ended well.
+    pub fn release(&self, node: &Node, mut connection: Connection) {
+        if connection.rest() {
+            self.resting().entry((Arc::clone(&node.host), node.port)).or_default().push(connection);
+        }
+    }
+
+    fn resting(&self) -> MutexGuard<'_, Resting> {
+        self.inner.resting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Closes all connections. The cluster is of no use afterwards.
+    pub async fn close(&self) {
+        self.resting().clear();
+        // The only failure is a tend task that is gone already.
+        let _ = self.inner.client.close().await;
+    }
+}
+
+impl From<&aerospike::Node> for Node {
+    fn from(node: &aerospike::Node) -> Self {
+        let host = node.host();
+        Self { name: node.name().into(), host: host.name.into(), port: host.port }
+    }
+}
+
+/// A module that does not compile is refused with `error=…;file=…;line=…;message=BASE64`.
+fn with_message(answer: &str) -> String {
+    let decoded = answer.rsplit_once(";message=").and_then(|(front, message)| {
+        let message = base64_simd::STANDARD.decode_to_vec(message.trim_end_matches(';')).ok()?;
+        Some(format!("{front}: {}", String::from_utf8_lossy(&message)))
+    });
+    decoded.unwrap_or_else(|| answer.to_owned())
+}
+
+fn unreachable(seeds: &[Seed], cause: &aerospike::Error) -> ClusterError {
+    let seeds = seeds.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    let cause = bare_cause(&cause.to_string(), &seeds);
+    ClusterError::Unreachable { seeds, cause }
+}
+
+/// The client wraps the cause in layers, each with a code: `Error -8: … host(s): HOST Error -1: … operation: CAUSE`.
+/// What a user can act upon is the innermost, for each seed.
+fn bare_cause(text: &str, seeds: &str) -> String {
+    let text = one_line(text);
+    let text = text.split_once("host(s): ").map_or(&*text, |(_, causes)| causes);
+    let mut words = Vec::new();
+    let mut rest = text.split(' ').peekable();
+    while let Some(word) = rest.next() {
+        let is_code = |next: &&str| next.strip_suffix(':').is_some_and(|code| code.parse::<i32>().is_ok());
+        if word == "Error" && rest.next_if(is_code).is_some() {
+            continue;
+        }
+        words.push(word);
+    }
+    let mut cause = words.join(" ");
+    for layer in
+        ["Error during an I/O operation: ", "Failed to resolve host aliases caused by: ", "Client Timeout: "]
+    {
+        cause = cause.replace(layer, "");
+    }
+    // With one seed there is no need to say which; the client writes IPv6 addresses without brackets.
+    let bare = seeds.replace(['[', ']'], "");
+    cause.strip_prefix(&bare).map_or(&*cause, str::trim_start).to_owned()
+}
+
+/// Multi-line causes of the client become one line.
+pub(crate) fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_innermost_cause_is_left() {
+        let refused = "Error -8: Unable to communicate with server cluster: Failed to connect to [1] host(s):\n  \
+                       db1:3000 Error -1: Error during an I/O operation: Connection refused (os error 111)\n";
+        assert_eq!(bare_cause(refused, "db1:3000"), "Connection refused (os error 111)");
+        assert_eq!(bare_cause(refused, "db1:3000,db2:3000"), "db1:3000 Connection refused (os error 111)");
+        assert_eq!(bare_cause("Error in the works", "db1:3000"), "Error in the works");
+        let v6 =
+            "Failed to connect to [1] host(s): ::1:3000 Error -1: Error during an I/O operation: refused";
+        assert_eq!(bare_cause(v6, "[::1]:3000"), "refused");
+    }
+
+    #[test]
+    fn the_message_of_a_refused_module_can_be_read() {
+        let answer = "error=compile_error;file=a.lua;line=3;message=dW5leHBlY3RlZCBzeW1ib2wgbmVhciAnKyc=";
+        let readable = "error=compile_error;file=a.lua;line=3: unexpected symbol near '+'";
+        assert_eq!(with_message(answer), readable);
+        assert_eq!(with_message("ERROR:4:bad"), "ERROR:4:bad");
+    }
+}

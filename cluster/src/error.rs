@@ -1,0 +1,175 @@
+//! What can go wrong between us and a cluster, and what may be tried again.
+
+use std::fmt;
+use std::time::Duration;
+
+/// A result code of the server, as it stands in a message header.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ResultCode(pub u8);
+
+impl ResultCode {
+    /// Success.
+    pub const OK: Self = Self(0);
+    /// The record is not there (update-only and replace-only writes).
+    pub const NOT_FOUND: Self = Self(2);
+    /// The stored generation does not satisfy the write's generation policy.
+    pub const GENERATION: Self = Self(3);
+    /// A parameter of the request is wrong.
+    pub const PARAMETER: Self = Self(4);
+    /// The record exists (create-only writes).
+    pub const EXISTS: Self = Self(5);
+    /// The record is larger than the server takes.
+    pub const RECORD_TOO_BIG: Self = Self(13);
+    /// This node does not serve that partition now.
+    pub const PARTITION_UNAVAILABLE: Self = Self(11);
+
+    /// True when the same request may succeed a little later, perhaps on another node.
+    #[must_use]
+    pub fn is_transient(self) -> bool {
+        // Codes of the server's proto.h: 1 unknown (a dying node), 7 cluster key mismatch (the cluster re-forms),
+        // 9 timeout, 11 unavailable, 14 key busy, 15 query abort, 18 device overload, 28 lost conflict,
+        // 120 blocked by a transaction, 152 batch queues full.
+        matches!(self.0, 1 | 7 | 9 | 11 | 14 | 15 | 18 | 28 | 120 | 152)
+    }
+}
+
+impl fmt::Display for ResultCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self.0 {
+            0 => "ok",
+            1 => "unknown server error",
+            2 => "record not found",
+            3 => "generation mismatch",
+            4 => "parameter error",
+            5 => "record exists",
+            8 => "namespace is full or stopped writes",
+            9 => "timeout",
+            11 => "partition unavailable",
+            12 => "incompatible bin type",
+            13 => "record too big",
+            14 => "key busy",
+            15 => "query aborted",
+            16 => "unsupported feature",
+            18 => "device overload",
+            19 => "key mismatch",
+            20 => "no such namespace",
+            21 => "bad bin name or too many bins",
+            22 => "operation forbidden",
+            25 => "enterprise edition only",
+            26 => "not applicable",
+            27 => "filtered out",
+            28 => "lost conflict",
+            80 => "not authenticated",
+            81 => "role violation",
+            83 => "quota exceeded",
+            160 => "invalid GeoJSON",
+            120 => "blocked by a transaction",
+            150 => "batches are disabled",
+            151 => "too many rows in a batch",
+            152 => "batch queues are full",
+            200 => "index exists",
+            201 => "index not found",
+            206 => "too many indexes",
+            _ => return write!(f, "result code {}", self.0),
+        };
+        write!(f, "{name} (code {})", self.0)
+    }
+}
+
+impl fmt::Debug for ResultCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// An error of the cluster layer; one line to the user.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClusterError {
+    /// No seed could be reached or none belongs to a usable cluster.
+    #[error("cannot reach the cluster at {seeds}: {cause}")]
+    Unreachable {
+        /// The seeds, comma separated.
+        seeds: String,
+        /// What the client said.
+        cause: String,
+    },
+    /// A seed address that cannot be read.
+    #[error("bad address {0:?}: expected HOST[:PORT]")]
+    BadSeed(String),
+    /// The socket failed.
+    #[error("{verb} node {node}: {source}")]
+    Io {
+        /// What was being done, for example "reading from".
+        verb: &'static str,
+        /// The node's address.
+        node: String,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// The node did not answer in time.
+    #[error("{verb} node {node}: nothing for {after:?}")]
+    Timeout {
+        /// What was being done.
+        verb: &'static str,
+        /// The node's address.
+        node: String,
+        /// The limit that ran out.
+        after: Duration,
+    },
+    /// The node closed the connection in mid-stream.
+    #[error("node {node} closed the connection")]
+    Closed {
+        /// The node's address.
+        node: String,
+    },
+    /// The server refused the request.
+    #[error("{what}: node {node} answered {code}")]
+    Server {
+        /// What was asked.
+        what: String,
+        /// The node's address.
+        node: String,
+        /// Its answer.
+        code: ResultCode,
+    },
+    /// The bytes do not follow the protocol.
+    #[error("node {node} sent a malformed answer: {what}")]
+    Malformed {
+        /// The node's address.
+        node: String,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// An info command failed.
+    #[error("info command {command:?} on node {node}: {answer}")]
+    Info {
+        /// The command.
+        command: String,
+        /// The node's name.
+        node: String,
+        /// The server's answer or the client's error.
+        answer: String,
+    },
+    /// The cluster has no such namespace.
+    #[error("the cluster has no namespace {0:?}")]
+    NoNamespace(String),
+    /// The cluster has no such node.
+    #[error("the cluster has no node {0:?}")]
+    NoNode(String),
+    /// A filter expression that cannot be read.
+    #[error("the filter expression is not usable: {0}")]
+    Filter(String),
+}
+
+impl ClusterError {
+    /// True when the same request may succeed a little later, perhaps on another node.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Io { .. } | Self::Timeout { .. } | Self::Closed { .. } | Self::Unreachable { .. } => true,
+            Self::Server { code, .. } => code.is_transient(),
+            _ => false,
+        }
+    }
+}
