@@ -1,0 +1,168 @@
+//! How a server is described and started.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use tokio::net::{TcpListener, TcpSocket};
+
+use crate::cluster::Cluster;
+use crate::namespace::Namespace;
+use crate::server::DevServer;
+
+/// The most nodes; succession lists and bitmaps are made for few.
+const MAX_NODES: usize = 64;
+/// The longest namespace name, in bytes.
+const MAX_NAMESPACE_NAME: usize = 31;
+
+/// Why the server does not start, or does not do what it was told.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address asked for.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The description of the server makes no sense.
+    #[error("cannot build the development server: {0}")]
+    Build(String),
+    /// There is no such node.
+    #[error("the development server has no node {0}")]
+    NoSuchNode(usize),
+    /// There is no such partition.
+    #[error("there is no partition {0}, the last is 4095")]
+    NoSuchPartition(usize),
+}
+
+/// Describes a server before it starts.
+#[derive(Clone, Debug)]
+pub struct Builder {
+    listen: SocketAddr,
+    nodes: usize,
+    cluster_name: String,
+    replication_factor: usize,
+    namespaces: Vec<(String, u64, u32)>,
+}
+
+impl Default for Builder {
+    fn default() -> Builder {
+        Builder {
+            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
+            nodes: 1,
+            cluster_name: "devserver".into(),
+            replication_factor: 2,
+            namespaces: Vec::new(),
+        }
+    }
+}
+
+impl Builder {
+    /// Where the first node listens; the others take the ports after it. With port 0 (the default, on
+    /// 127.0.0.1) the system chooses every port.
+    #[must_use]
+    pub fn listen(mut self, address: SocketAddr) -> Builder {
+        self.listen = address;
+        self
+    }
+
+    /// How many nodes, 1 when not said. Each has its own port and masters its share of the partitions.
+    #[must_use]
+    pub fn nodes(mut self, nodes: usize) -> Builder {
+        self.nodes = nodes;
+        self
+    }
+
+    /// Adds a namespace that holds at most `bytes` of records.
+    #[must_use]
+    pub fn namespace(self, name: impl Into<String>, bytes: u64) -> Builder {
+        self.namespace_with_ttl(name, bytes, 0)
+    }
+
+    /// Adds a namespace whose records expire after `default_ttl` seconds unless a write says otherwise.
+    #[must_use]
+    pub fn namespace_with_ttl(mut self, name: impl Into<String>, bytes: u64, default_ttl: u32) -> Builder {
+        self.namespaces.push((name.into(), bytes, default_ttl));
+        self
+    }
+
+    /// The name of the cluster, `devserver` when not said.
+    #[must_use]
+    pub fn cluster_name(mut self, name: impl Into<String>) -> Builder {
+        self.cluster_name = name.into();
+        self
+    }
+
+    /// How many nodes hold each partition in the eyes of the clients, 2 when not said; never more than live.
+    #[must_use]
+    pub fn replication_factor(mut self, replicas: usize) -> Builder {
+        self.replication_factor = replicas;
+        self
+    }
+
+    fn check(&self) -> Result<(), ServerError> {
+        let wrong = |text: String| Err(ServerError::Build(text));
+        if !(1..=MAX_NODES).contains(&self.nodes) {
+            return wrong(format!("{} nodes, between 1 and {MAX_NODES} are possible", self.nodes));
+        }
+        if self.namespaces.is_empty() {
+            return wrong("no namespace".into());
+        }
+        if self.replication_factor == 0 {
+            return wrong("a replication factor of 0".into());
+        }
+        for (at, (name, ..)) in self.namespaces.iter().enumerate() {
+            if name.is_empty()
+                || name.len() > MAX_NAMESPACE_NAME
+                || name.contains([':', ';', ',', '/', '\n', '\t'])
+            {
+                return wrong(format!("'{name}' is no name for a namespace"));
+            }
+            if self.namespaces[..at].iter().any(|(other, ..)| other == name) {
+                return wrong(format!("namespace '{name}' is named twice"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts all nodes on the present tokio runtime. They listen when this returns.
+    #[expect(clippy::unused_async, reason = "async says that a runtime must be there")]
+    pub async fn start(self) -> Result<DevServer, ServerError> {
+        self.check()?;
+        let mut listeners = Vec::new();
+        for node in 0..self.nodes {
+            let mut address = self.listen;
+            if address.port() != 0 {
+                let port = usize::from(address.port()) + node;
+                address
+                    .set_port(u16::try_from(port).map_err(|_| ServerError::Build(format!("port {port}")))?);
+            }
+            listeners.push(listen(address)?);
+        }
+        let mut addresses = Vec::new();
+        for listener in &listeners {
+            let address = listener.local_addr();
+            addresses.push(address.map_err(|source| ServerError::Listen { address: self.listen, source })?);
+        }
+        let namespaces = self
+            .namespaces
+            .into_iter()
+            .map(|(name, limit, default_ttl)| Arc::new(Namespace::new(name, limit, default_ttl)))
+            .collect();
+        let cluster = Cluster::new(self.cluster_name, namespaces, self.replication_factor, &addresses);
+        Ok(DevServer::open(Arc::new(cluster), addresses, listeners))
+    }
+}
+
+pub(crate) fn listen(address: SocketAddr) -> Result<TcpListener, ServerError> {
+    let open = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // A node that starts again takes the port it had.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(1024)
+    };
+    open().map_err(|source| ServerError::Listen { address, source })
+}

@@ -1,0 +1,64 @@
+//! Counters that tell tests what happened.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Defines the counters and their snapshot together, so that neither forgets one of the other.
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        /// Live counters of one node.
+        #[derive(Debug, Default)]
+        pub(crate) struct Counters {
+            $(pub(crate) $name: AtomicU64,)*
+        }
+
+        /// What a node did since it was built.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Counts {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        impl Counters {
+            pub(crate) fn snapshot(&self) -> Counts {
+                Counts { $($name: self.$name.load(Ordering::Relaxed),)* }
+            }
+        }
+
+        impl std::ops::Add for Counts {
+            type Output = Counts;
+            fn add(self, other: Counts) -> Counts {
+                Counts { $($name: self.$name + other.$name,)* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Connections accepted.
+    connections,
+    /// Connections closed by either side.
+    closed_connections,
+    /// Info requests; one may carry several commands.
+    infos,
+    /// Reads of one record, rows of batches not counted.
+    reads,
+    /// Writes and deletes of one record, rows of batches not counted.
+    writes,
+    /// Batch requests.
+    batches,
+    /// Rows of batches.
+    batch_rows,
+    /// Queries and scans.
+    queries,
+    /// Partitions asked for by queries.
+    query_partitions,
+    /// Records sent by queries.
+    query_records,
+    /// Bytes sent.
+    bytes_sent,
+}
+
+impl Counters {
+    pub(crate) fn add(counter: &AtomicU64, n: u64) {
+        counter.fetch_add(n, Ordering::Relaxed);
+    }
+}
