@@ -1,0 +1,345 @@
+//! The files of a backup, read in blocks of whole items that workers share.
+//!
+//! A file's text can only be read from its beginning, because of its framing and because raw values may look like
+//! anything. So whoever needs a block reads and skims the next stretch under the file's lock, and parses it outside:
+//! one big file keeps as many workers busy as many small ones.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use abs_asb::{
+    Content, Decompressor, Decryptor, ENCRYPTION_HEAD, EncryptionKey, Header, MAX_ITEM, Position, Skimmer,
+    sniff,
+};
+use abs_storage::{ByteRange, ObjectInfo, ObjectPath, ObjectReader, Storage};
+
+use crate::error::EngineError;
+use crate::limiter::{Limiter, limit};
+use crate::progress::RestoreProgress;
+
+/// Bytes of text that a worker takes at a time.
+const BLOCK: usize = 512 << 10;
+/// Bytes that are read from storage at a time.
+const READ: usize = 256 << 10;
+
+/// A block of whole items.
+#[derive(Debug, Default)]
+pub(crate) struct TextBlock {
+    pub text: Vec<u8>,
+    /// Where it stands in the text of its file.
+    pub position: Option<Position>,
+    /// The file.
+    pub file: Arc<str>,
+    /// What the file's header says and how it is packed.
+    pub kind: Option<FileKind>,
+}
+
+/// What a file is, beside its items.
+#[derive(Clone, Debug)]
+pub(crate) struct FileKind {
+    pub header: Arc<Header>,
+    pub compressed: bool,
+}
+
+/// The files of a job.
+#[derive(Debug)]
+pub(crate) struct BlockSource {
+    storage: Arc<dyn Storage>,
+    key: Option<EncryptionKey>,
+    bandwidth: Option<Limiter>,
+    progress: Arc<RestoreProgress>,
+    files: Mutex<Files>,
+}
+
+#[derive(Debug)]
+struct Files {
+    unopened: VecDeque<ObjectPath>,
+    open: Vec<Arc<SharedFile>>,
+}
+
+#[derive(Debug)]
+struct SharedFile {
+    reader: tokio::sync::Mutex<Option<TextReader>>,
+}
+
+/// The file a worker reads from at the moment.
+#[derive(Debug, Default)]
+pub(crate) struct Current(Option<Arc<SharedFile>>);
+
+impl BlockSource {
+    /// A source of all blocks of `files`.
+    pub(crate) fn new(
+        storage: Arc<dyn Storage>,
+        files: Vec<ObjectInfo>,
+        key: Option<EncryptionKey>,
+        bandwidth: Option<Limiter>,
+        progress: Arc<RestoreProgress>,
+    ) -> Self {
+        progress.total_bytes.fetch_add(files.iter().map(|file| file.size).sum(), Relaxed);
+        let unopened = files.into_iter().map(|file| file.path).collect();
+        Self { storage, key, bandwidth, progress, files: Mutex::new(Files { unopened, open: Vec::new() }) }
+    }
+
+    /// Puts the next block into `block`, from the worker's current file, else from one that nobody reads yet, else
+    /// from any; false when all files have been read.
+    pub(crate) async fn next(
+        &self,
+        current: &mut Current,
+        block: &mut TextBlock,
+    ) -> Result<bool, EngineError> {
+        loop {
+            let Some(file) = current.0.take().or_else(|| self.choose()) else { return Ok(false) };
+            let mut reader = file.reader.lock().await;
+            if let Some(mut open) = reader.take() {
+                // Only a reader that is well goes back: after an error another worker would read on from anywhere.
+                if open.next(self, block).await? {
+                    *reader = Some(open);
+                    drop(reader);
+                    current.0 = Some(file);
+                    return Ok(true);
+                }
+            }
+            drop(reader);
+            self.files().open.retain(|open| !Arc::ptr_eq(open, &file));
+        }
+    }
+
+    fn files(&self) -> std::sync::MutexGuard<'_, Files> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn choose(&self) -> Option<Arc<SharedFile>> {
+        let mut files = self.files();
+        if let Some(path) = files.unopened.pop_front() {
+            let reader = tokio::sync::Mutex::new(Some(TextReader::new(path)));
+            let file = Arc::new(SharedFile { reader });
+            files.open.push(Arc::clone(&file));
+            return Some(file);
+        }
+        // The one with the fewest workers.
+        files.open.iter().min_by_key(|file| Arc::strong_count(file)).cloned()
+    }
+}
+
+/// Reads one file: storage, decryption, decompression, header, whole items.
+#[derive(Debug)]
+struct TextReader {
+    path: ObjectPath,
+    name: Arc<str>,
+    stage: Stage,
+    /// Text behind the last block: the beginning of an item.
+    rest: Vec<u8>,
+    skimmer: Skimmer,
+    /// How much of the next item is needed at the least.
+    need: usize,
+    kind: Option<FileKind>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Unopened,
+    Open(Box<Source>),
+    /// Everything was read into `rest`.
+    Ended,
+}
+
+/// The bytes of a file on their way to text.
+#[derive(Debug)]
+struct Source {
+    object: Box<dyn ObjectReader>,
+    decryptor: Option<Decryptor>,
+    decompressor: Option<Decompressor>,
+    /// Compressed bytes not yet used.
+    packed: Vec<u8>,
+    used: usize,
+    /// True while the decompressor may have more text without more input.
+    more: bool,
+    object_ended: bool,
+}
+
+impl TextReader {
+    fn new(path: ObjectPath) -> Self {
+        let name = path.as_str().into();
+        Self {
+            path,
+            name,
+            stage: Stage::Unopened,
+            rest: Vec::new(),
+            skimmer: Skimmer::new(Position::START),
+            need: 0,
+            kind: None,
+        }
+    }
+
+    fn bad(&self, what: impl Into<String>) -> EngineError {
+        EngineError::BadFile { file: self.name.to_string(), what: what.into() }
+    }
+
+    /// The next block of whole items; false at the end of the file.
+    async fn next(&mut self, job: &BlockSource, block: &mut TextBlock) -> Result<bool, EngineError> {
+        block.text.clear();
+        block.text.append(&mut self.rest);
+        if matches!(self.stage, Stage::Unopened) {
+            self.open(job, &mut block.text).await?;
+        }
+        block.kind.clone_from(&self.kind);
+        loop {
+            let target = BLOCK.max(self.need);
+            while block.text.len() < target && !matches!(self.stage, Stage::Ended) {
+                self.fill(job, &mut block.text).await?;
+            }
+            let ended = matches!(self.stage, Stage::Ended);
+            if block.text.is_empty() {
+                return Ok(false);
+            }
+            let position = self.skimmer.position();
+            let skim = self.skimmer.skim(&block.text).map_err(|e| e.in_file(&*self.name))?;
+            self.need = skim.need;
+            if ended && skim.len == 0 {
+                self.skimmer.finish(&block.text).map_err(|e| e.in_file(&*self.name))?;
+            }
+            if skim.len > 0 {
+                self.rest.extend_from_slice(&block.text[skim.len..]);
+                block.text.truncate(skim.len);
+                block.position = Some(position);
+                block.file = Arc::clone(&self.name);
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Opens the file and reads until its header is parsed; text behind the header is left in `text`.
+    async fn open(&mut self, job: &BlockSource, text: &mut Vec<u8>) -> Result<(), EngineError> {
+        let mut object = job.storage.open(&self.path, ByteRange::ALL).await?;
+        let mut head = Vec::new();
+        let decryptor = match &job.key {
+            None => None,
+            Some(key) => {
+                while head.len() < ENCRYPTION_HEAD {
+                    let missing = ENCRYPTION_HEAD - head.len();
+                    if object.read(&mut head, missing).await? == 0 {
+                        return Err(self.bad("too short for an encrypted file"));
+                    }
+                }
+                job.progress.bytes_read.fetch_add(ENCRYPTION_HEAD as u64, Relaxed);
+                let (iv, _) = head.split_first_chunk().ok_or_else(|| self.bad("too short"))?;
+                Some(Decryptor::new(key, *iv))
+            }
+        };
+        let mut source = Source {
+            object,
+            decryptor,
+            decompressor: None,
+            packed: Vec::new(),
+            used: 0,
+            more: false,
+            object_ended: false,
+        };
+        // The first bytes tell what the file is.
+        let mut first = Vec::new();
+        while first.len() < 8 && !source.object_ended {
+            source.read(job, &mut first).await?;
+        }
+        match sniff(&first) {
+            Content::Text => *text = first,
+            Content::Zstd => {
+                let decompressor = Decompressor::new()
+                    .map_err(|cause| EngineError::Frame { file: self.name.to_string(), cause })?;
+                source.decompressor = Some(decompressor);
+                source.packed = first;
+                source.more = true;
+            }
+            Content::Unknown if first.is_empty() => return Err(self.bad("the file is empty")),
+            Content::Unknown if job.key.is_some() => {
+                return Err(self.bad("not an .asb file, or encrypted with another key or not at all"));
+            }
+            Content::Unknown => {
+                return Err(self.bad("not an .asb file, or an encrypted one: no key was given"));
+            }
+        }
+        let compressed = source.decompressor.is_some();
+        self.stage = if source.object_ended && source.decompressor.is_none() {
+            Stage::Ended
+        } else {
+            Stage::Open(Box::new(source))
+        };
+        loop {
+            let ended = matches!(self.stage, Stage::Ended);
+            let header = Header::parse(text, ended).map_err(|e| e.in_file(&*self.name))?;
+            if let Some((header, length, lines)) = header {
+                text.drain(..length);
+                let position = Position { line: 1 + lines, offset: length as u64 };
+                self.skimmer = Skimmer::new(position);
+                self.kind = Some(FileKind { header: Arc::new(header), compressed });
+                return Ok(());
+            }
+            if text.len() > MAX_ITEM {
+                return Err(self.bad("the header does not end"));
+            }
+            self.fill(job, text).await?;
+        }
+    }
+
+    /// Appends more text, or ends the stage.
+    async fn fill(&mut self, job: &BlockSource, text: &mut Vec<u8>) -> Result<(), EngineError> {
+        let Stage::Open(source) = &mut self.stage else { return Ok(()) };
+        let ended = match &mut source.decompressor {
+            None => {
+                source.read(job, text).await?;
+                source.object_ended
+            }
+            Some(_) => source.inflate(job, text, &self.name).await?,
+        };
+        if ended {
+            self.stage = Stage::Ended;
+        }
+        Ok(())
+    }
+}
+
+impl Source {
+    /// Reads from storage and decrypts.
+    async fn read(&mut self, job: &BlockSource, out: &mut Vec<u8>) -> Result<(), EngineError> {
+        let start = out.len();
+        let count = self.object.read(out, READ).await?;
+        self.object_ended = count == 0;
+        if let Some(decryptor) = &mut self.decryptor {
+            decryptor.apply(&mut out[start..]);
+        }
+        job.progress.bytes_read.fetch_add(count as u64, Relaxed);
+        limit(job.bandwidth.as_ref(), count as u64).await;
+        Ok(())
+    }
+
+    /// Decompresses some text; true at the end.
+    async fn inflate(
+        &mut self,
+        job: &BlockSource,
+        text: &mut Vec<u8>,
+        name: &str,
+    ) -> Result<bool, EngineError> {
+        if self.used == self.packed.len() && !self.more {
+            let mut packed = std::mem::take(&mut self.packed);
+            packed.clear();
+            self.used = 0;
+            let result = self.read(job, &mut packed).await;
+            self.packed = packed;
+            result?;
+        }
+        let Some(decompressor) = &mut self.decompressor else { return Ok(true) };
+        if self.object_ended && self.used == self.packed.len() && !self.more {
+            if decompressor.finished() {
+                return Ok(true);
+            }
+            let what = "the file ends inside its compressed data".to_owned();
+            return Err(EngineError::BadFile { file: name.to_owned(), what });
+        }
+        let before = text.len();
+        self.used += decompressor
+            .step(&self.packed[self.used..], text, READ)
+            .map_err(|cause| EngineError::Frame { file: name.to_owned(), cause })?;
+        self.more = text.len() - before == READ;
+        Ok(false)
+    }
+}

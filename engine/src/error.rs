@@ -1,0 +1,121 @@
+//! Why a backup or a restore ended early; one line to the user.
+
+use abs_asb::{EncodeError, FileError, FrameError};
+use abs_cluster::{ClusterError, ResultCode};
+use abs_storage::StorageError;
+
+/// An error of the engine.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// The cluster failed for good.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// The storage failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// A partition could not be read, however often it was tried.
+    #[error("namespace {namespace}, partition {partition}: given up after {attempts} attempts: {cause}")]
+    Partition {
+        /// The namespace.
+        namespace: String,
+        /// 0 to 4095.
+        partition: u16,
+        /// How often it was tried without progress.
+        attempts: u32,
+        /// What happened last.
+        cause: String,
+    },
+    /// A record of the server cannot be written as text.
+    #[error("namespace {namespace}, record {digest}: {cause}")]
+    Record {
+        /// The namespace.
+        namespace: String,
+        /// Its digest in base64.
+        digest: String,
+        /// What is wrong with it.
+        cause: EncodeError,
+    },
+    /// A file of the backup cannot be read as text.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A file of the backup cannot be compressed or decompressed.
+    #[error("{file}: {cause}")]
+    Frame {
+        /// The file.
+        file: String,
+        /// What went wrong.
+        cause: FrameError,
+    },
+    /// A file of the backup is not what it should be.
+    #[error("{file}: {what}")]
+    BadFile {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The folder to back up to holds something already.
+    #[error("{folder} is not empty: choose a new folder for each backup")]
+    NotEmpty {
+        /// The folder.
+        folder: String,
+    },
+    /// The folder to restore from holds no backup.
+    #[error("{folder} holds no backup: there is no .asb file")]
+    NoFiles {
+        /// The folder.
+        folder: String,
+    },
+    /// The folder to restore from holds more than one backup.
+    #[error("{folder} holds several backups, {one} and {other} among them: name the folder of one")]
+    SeveralBackups {
+        /// The folder.
+        folder: String,
+        /// The metadata.yaml of one of them.
+        one: String,
+        /// That of another.
+        other: String,
+    },
+    /// The files of a backup do not hold what its metadata says.
+    #[error("{folder}: the backup is not whole: metadata.yaml says {expected}, the files hold {found}")]
+    NotWhole {
+        /// The folder.
+        folder: String,
+        /// What metadata.yaml says.
+        expected: String,
+        /// What was found.
+        found: String,
+    },
+    /// A row was refused for good.
+    #[error("writing record {digest} to namespace {namespace}: {code}")]
+    Row {
+        /// The namespace written to.
+        namespace: String,
+        /// The record's digest in base64.
+        digest: String,
+        /// The server's answer.
+        code: ResultCode,
+    },
+    /// A batch could not be written, however often it was tried.
+    #[error("writing {rows} records to namespace {namespace}: given up after {attempts} attempts: {cause}")]
+    Batch {
+        /// The namespace written to.
+        namespace: String,
+        /// How many rows had no final answer.
+        rows: usize,
+        /// How often they were sent.
+        attempts: u32,
+        /// What happened last.
+        cause: String,
+    },
+    /// A plan that cannot be carried out.
+    #[error("{0}")]
+    Plan(String),
+    /// The job was canceled.
+    #[error("canceled")]
+    Canceled,
+    /// A worker of the job panicked; a defect of this program.
+    #[error("a worker of the job failed: {0}")]
+    Worker(String),
+}

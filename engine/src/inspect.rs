@@ -1,0 +1,207 @@
+//! Looks into the files of a backup without a cluster: reads every byte, decodes every value, counts and complains.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use abs_asb::{AsbError, EncryptionKey, Item, Items, Position, Record, Version};
+use abs_storage::{ObjectInfo, ObjectPath, Storage};
+use serde::Serialize;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::blocks::{BlockSource, Current, TextBlock};
+use crate::error::EngineError;
+use crate::metadata::Metadata;
+use crate::progress::RestoreProgress;
+use crate::restore::{find, read_metadata};
+
+/// What one file holds.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct FileReport {
+    /// The file.
+    pub file: String,
+    /// Its bytes on storage.
+    pub bytes: u64,
+    /// Bytes of its text.
+    pub text_bytes: u64,
+    /// Version of the format; empty when even the header cannot be read.
+    pub version: String,
+    /// `none` or `zstd`.
+    pub compression: &'static str,
+    /// True when it was read with a key.
+    pub encrypted: bool,
+    /// Records by namespace.
+    pub records: BTreeMap<String, u64>,
+    /// Sets that the records are in.
+    pub sets: BTreeSet<String>,
+    /// Names of the index definitions.
+    pub indexes: Vec<String>,
+    /// Names of the UDF modules.
+    pub udfs: Vec<String>,
+    /// What is wrong with it; the counts go as far as it could be read.
+    pub problem: Option<String>,
+}
+
+/// What a folder holds.
+#[derive(Clone, Debug, Serialize)]
+pub struct FolderReport {
+    /// Its files, by name.
+    pub files: Vec<FileReport>,
+    /// Its metadata.yaml, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Metadata>,
+    /// What is wrong with the folder as a whole.
+    pub problems: Vec<String>,
+}
+
+impl FolderReport {
+    /// Records of all files.
+    #[must_use]
+    pub fn records(&self) -> u64 {
+        self.files.iter().flat_map(|file| file.records.values()).sum()
+    }
+
+    /// True when nothing is wrong with any file or the whole.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.problems.is_empty() && self.files.iter().all(|file| file.problem.is_none())
+    }
+}
+
+/// Reads every `.asb` file under `path`, or the one file that `path` is. Fails only when there is nothing to read.
+pub async fn inspect(
+    storage: &Arc<dyn Storage>,
+    path: &ObjectPath,
+    key: Option<&EncryptionKey>,
+) -> Result<FolderReport, EngineError> {
+    let (files, metadata) = if let Some(file) = single(&**storage, path).await? {
+        (vec![file], None)
+    } else {
+        let found = find(&**storage, path).await?;
+        // Of several backups each is only compared when it is looked at alone.
+        let metadata = match &found.metadata[..] {
+            [path] => Some(read_metadata(&**storage, path).await),
+            _ => None,
+        };
+        (found.files, metadata)
+    };
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let slots = Arc::new(Semaphore::new(cores));
+    let mut tasks = JoinSet::new();
+    for file in files {
+        let (storage, key, slots) = (Arc::clone(storage), key.cloned(), Arc::clone(&slots));
+        tasks.spawn(async move {
+            let _slot = slots.acquire().await;
+            read_file(storage, file, key).await
+        });
+    }
+    let mut report = FolderReport { files: Vec::new(), metadata: None, problems: Vec::new() };
+    while let Some(joined) = tasks.join_next().await {
+        report.files.push(joined.map_err(|e| EngineError::Worker(e.to_string()))?);
+    }
+    report.files.sort_by(|a, b| a.file.cmp(&b.file));
+    match metadata.transpose() {
+        Ok(metadata) => report.metadata = metadata,
+        Err(e) => report.problems.push(e.to_string()),
+    }
+    if let Some(metadata) = &report.metadata {
+        let mut compare = |what: &str, expected: u64, found: u64| {
+            if expected != found {
+                report.problems.push(format!("metadata.yaml says {expected} {what}, the files hold {found}"));
+            }
+        };
+        let sum = |count: fn(&FileReport) -> usize| report.files.iter().map(count).sum::<usize>() as u64;
+        compare("files", metadata.file_count, report.files.len() as u64);
+        compare("bytes", metadata.byte_count, report.files.iter().map(|file| file.bytes).sum());
+        compare("records", metadata.record_count, report.files.iter().flat_map(|f| f.records.values()).sum());
+        compare("indexes", metadata.secondary_index_count, sum(|file| file.indexes.len()));
+        compare("UDF modules", metadata.udf_count, sum(|file| file.udfs.len()));
+    }
+    Ok(report)
+}
+
+/// The object at `path` itself.
+async fn single(storage: &dyn Storage, path: &ObjectPath) -> Result<Option<ObjectInfo>, EngineError> {
+    let Some(parent) = path.parent() else { return Ok(None) };
+    let listing = storage.list(&parent, false).await?;
+    Ok(listing.objects.into_iter().find(|object| object.path == *path))
+}
+
+async fn read_file(storage: Arc<dyn Storage>, file: ObjectInfo, key: Option<EncryptionKey>) -> FileReport {
+    let mut report = FileReport {
+        file: file.path.as_str().to_owned(),
+        bytes: file.size,
+        compression: "none",
+        encrypted: key.is_some(),
+        ..FileReport::default()
+    };
+    if let Err(e) = read_items(storage, file, key, &mut report).await {
+        report.problem = Some(e.to_string());
+    }
+    report
+}
+
+async fn read_items(
+    storage: Arc<dyn Storage>,
+    file: ObjectInfo,
+    key: Option<EncryptionKey>,
+    report: &mut FileReport,
+) -> Result<(), EngineError> {
+    let source = BlockSource::new(storage, vec![file], key, None, Arc::new(RestoreProgress::default()));
+    let mut current = Current::default();
+    let mut block = TextBlock::default();
+    let mut value = Vec::new();
+    loop {
+        let more = source.next(&mut current, &mut block).await?;
+        if let Some(kind) = &block.kind {
+            report.version = match kind.header.version {
+                Version::V3_1 => "3.1".to_owned(),
+                Version::V3_2 => "3.2".to_owned(),
+            };
+            report.compression = if kind.compressed { "zstd" } else { "none" };
+        }
+        if !more {
+            return Ok(());
+        }
+        report.text_bytes += block.text.len() as u64;
+        let mut items = Items::new(&block.text, block.position.unwrap_or(Position::START));
+        loop {
+            match items.next().map_err(|e| e.in_file(&*block.file))? {
+                None => break,
+                Some(Item::Index(index)) => report.indexes.push(index.name),
+                Some(Item::Udf(udf)) => report.udfs.push(udf.name),
+                Some(Item::Record(mut record)) => {
+                    decode(&mut record, &mut value).map_err(|e| e.in_file(&*block.file))?;
+                    count(&mut report.records, &record.namespace.to_bytes());
+                    let set = record.set.to_bytes();
+                    if !set.is_empty() && !report.sets.contains(&*String::from_utf8_lossy(&set)) {
+                        report.sets.insert(String::from_utf8_lossy(&set).into_owned());
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn decode(record: &mut Record<'_>, value: &mut Vec<u8>) -> Result<(), AsbError> {
+    value.clear();
+    if let Some(key) = &record.key {
+        key.append_to(value)?;
+    }
+    while let Some(bin) = record.next_bin()? {
+        value.clear();
+        bin.value.append_to(value)?;
+    }
+    Ok(())
+}
+
+fn count(records: &mut BTreeMap<String, u64>, namespace: &[u8]) {
+    let name = String::from_utf8_lossy(namespace);
+    match records.get_mut(&*name) {
+        Some(count) => *count += 1,
+        None => {
+            records.insert(name.into_owned(), 1);
+        }
+    }
+}

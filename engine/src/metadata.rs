@@ -1,0 +1,98 @@
+//! metadata.yaml: what a backup holds. A backup exists when this file exists; it is written last.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// The name of the file.
+pub const METADATA_FILE: &str = "metadata.yaml";
+
+/// The contents of a metadata.yaml, under the keys of Aerospike Backup Service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Metadata {
+    /// When the backup began; milliseconds.
+    #[serde(serialize_with = "write_time", deserialize_with = "read_time")]
+    pub created: DateTime<Utc>,
+    /// When it ended.
+    #[serde(serialize_with = "write_time", deserialize_with = "read_time")]
+    pub finished: DateTime<Utc>,
+    /// The lower bound of the records' last update; the year 1 for a full backup.
+    #[serde(serialize_with = "write_time", deserialize_with = "read_time")]
+    pub from: DateTime<Utc>,
+    /// The namespace.
+    pub namespace: String,
+    /// Records in the files.
+    pub record_count: u64,
+    /// Bytes of the files.
+    pub byte_count: u64,
+    /// Number of .asb files.
+    pub file_count: u64,
+    /// Index definitions in the files.
+    #[serde(default)]
+    pub secondary_index_count: u64,
+    /// UDF modules in the files.
+    #[serde(default)]
+    pub udf_count: u64,
+    /// `NONE` or `ZSTD`.
+    #[serde(default)]
+    pub compression: String,
+    /// `NONE`, `AES128` or `AES256`.
+    #[serde(default)]
+    pub encryption: String,
+    /// Set indexes, by name: their sets. The .asb format has no line for them; other readers pass this key over.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub set_indexes: BTreeMap<String, String>,
+}
+
+impl Metadata {
+    /// The `from` of a full backup: 0001-01-01T00:00:00Z.
+    #[must_use]
+    pub fn no_lower_bound() -> DateTime<Utc> {
+        NaiveDate::from_ymd_opt(1, 1, 1).and_then(|d| d.and_hms_opt(0, 0, 0)).unwrap_or_default().and_utc()
+    }
+
+    /// The text of the file.
+    pub fn to_yaml(&self) -> Result<String, serde_norway::Error> {
+        serde_norway::to_string(self)
+    }
+
+    /// Reads the text of a file.
+    pub fn from_yaml(text: &[u8]) -> Result<Self, serde_norway::Error> {
+        serde_norway::from_slice(text)
+    }
+}
+
+fn write_time<S: Serializer>(time: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&time.to_rfc3339_opts(SecondsFormat::AutoSi, true))
+}
+
+fn read_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DateTime<Utc>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    DateTime::parse_from_rfc3339(&text)
+        .map(|time| time.to_utc())
+        .map_err(|e| serde::de::Error::custom(format!("{text:?} is not an RFC 3339 time: {e}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_the_reference_service_is_read_and_written_the_same() {
+        let text = "created: 2025-01-02T03:04:05.678Z\nfinished: 2025-01-02T03:05:00.100Z\nfrom: 0001-01-01T00:00:00Z\n\
+                    namespace: test\nrecord-count: 42\nbyte-count: 1000\nfile-count: 2\nsecondary-index-count: 1\n\
+                    udf-count: 0\ncompression: NONE\nencryption: NONE\n";
+        let metadata = Metadata::from_yaml(text.as_bytes()).unwrap();
+        assert_eq!(metadata.from, Metadata::no_lower_bound());
+        assert_eq!(metadata.to_yaml().unwrap(), text);
+    }
+
+    #[test]
+    fn a_cut_or_foreign_file_is_an_error() {
+        for text in ["", "created: x", "namespace: test\n", "- 1\n"] {
+            assert!(Metadata::from_yaml(text.as_bytes()).is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Numbers that move while a job runs.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// Counters of a backup; shared with whoever watches it.
+#[derive(Debug)]
+pub struct BackupProgress {
+    started: Instant,
+    pub(crate) expected_records: AtomicU64,
+    pub(crate) records_read: AtomicU64,
+    pub(crate) records_written: AtomicU64,
+    pub(crate) bytes_written: AtomicU64,
+    pub(crate) files: AtomicU64,
+    pub(crate) partitions_done: AtomicU64,
+    pub(crate) retries: AtomicU64,
+}
+
+/// The counters of a backup at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BackupSnapshot {
+    /// Time since the job began.
+    pub elapsed: Duration,
+    /// How many records there will be, as far as can be known; 0 when it cannot.
+    pub expected_records: u64,
+    /// Records received from the cluster.
+    pub records_read: u64,
+    /// Records handed to storage; the rest of those received are in flight.
+    pub records_written: u64,
+    /// Bytes handed to storage.
+    pub bytes_written: u64,
+    /// Files begun.
+    pub files: u64,
+    /// Partitions read to their end.
+    pub partitions_done: u64,
+    /// Scans that had to be continued after a failure.
+    pub retries: u64,
+}
+
+impl Default for BackupProgress {
+    fn default() -> Self {
+        Self {
+            started: Instant::now(),
+            expected_records: AtomicU64::default(),
+            records_read: AtomicU64::default(),
+            records_written: AtomicU64::default(),
+            bytes_written: AtomicU64::default(),
+            files: AtomicU64::default(),
+            partitions_done: AtomicU64::default(),
+            retries: AtomicU64::default(),
+        }
+    }
+}
+
+impl BackupProgress {
+    /// The counters now.
+    #[must_use]
+    pub fn snapshot(&self) -> BackupSnapshot {
+        BackupSnapshot {
+            elapsed: self.started.elapsed(),
+            expected_records: self.expected_records.load(Relaxed),
+            records_read: self.records_read.load(Relaxed),
+            records_written: self.records_written.load(Relaxed),
+            bytes_written: self.bytes_written.load(Relaxed),
+            files: self.files.load(Relaxed),
+            partitions_done: self.partitions_done.load(Relaxed),
+            retries: self.retries.load(Relaxed),
+        }
+    }
+}
+
+/// Counters of a restore; shared with whoever watches it.
+#[derive(Debug)]
+pub struct RestoreProgress {
+    started: Instant,
+    pub(crate) total_bytes: AtomicU64,
+    pub(crate) bytes_read: AtomicU64,
+    pub(crate) read: AtomicU64,
+    pub(crate) inserted: AtomicU64,
+    pub(crate) fresher: AtomicU64,
+    pub(crate) existed: AtomicU64,
+    pub(crate) ignored: AtomicU64,
+    pub(crate) skipped: AtomicU64,
+    pub(crate) expired: AtomicU64,
+    pub(crate) in_doubt: AtomicU64,
+    pub(crate) retries: AtomicU64,
+    pub(crate) indexes: AtomicU64,
+    pub(crate) udfs: AtomicU64,
+}
+
+/// The counters of a restore at one moment. At the end
+/// `read = inserted + fresher + existed + ignored + skipped + expired`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RestoreSnapshot {
+    /// Time since the job began.
+    pub elapsed: Duration,
+    /// Bytes of all files.
+    pub total_bytes: u64,
+    /// Bytes read from storage.
+    pub bytes_read: u64,
+    /// Records found in the files.
+    pub read: u64,
+    /// Records written.
+    pub inserted: u64,
+    /// Records left alone because the stored generation is not lower.
+    pub fresher: u64,
+    /// Records left alone because they exist (`unique`).
+    pub existed: u64,
+    /// Records that the server refused for good (`ignore-record-error`).
+    pub ignored: u64,
+    /// Records left out by `set-list`, `bin-list` or `no-records`.
+    pub skipped: u64,
+    /// Records whose time to live has run out.
+    pub expired: u64,
+    /// Rows that were sent again after an answer was lost: the first attempt may have written them.
+    pub in_doubt: u64,
+    /// Batches that were sent again, whole or in part.
+    pub retries: u64,
+    /// Indexes created or found.
+    pub indexes: u64,
+    /// UDF modules registered.
+    pub udfs: u64,
+}
+
+impl Default for RestoreProgress {
+    fn default() -> Self {
+        let zero = AtomicU64::default;
+        Self {
+            started: Instant::now(),
+            total_bytes: zero(),
+            bytes_read: zero(),
+            read: zero(),
+            inserted: zero(),
+            fresher: zero(),
+            existed: zero(),
+            ignored: zero(),
+            skipped: zero(),
+            expired: zero(),
+            in_doubt: zero(),
+            retries: zero(),
+            indexes: zero(),
+            udfs: zero(),
+        }
+    }
+}
+
+impl RestoreProgress {
+    /// The counters now.
+    #[must_use]
+    pub fn snapshot(&self) -> RestoreSnapshot {
+        RestoreSnapshot {
+            elapsed: self.started.elapsed(),
+            total_bytes: self.total_bytes.load(Relaxed),
+            bytes_read: self.bytes_read.load(Relaxed),
+            read: self.read.load(Relaxed),
+            inserted: self.inserted.load(Relaxed),
+            fresher: self.fresher.load(Relaxed),
+            existed: self.existed.load(Relaxed),
+            ignored: self.ignored.load(Relaxed),
+            skipped: self.skipped.load(Relaxed),
+            expired: self.expired.load(Relaxed),
+            in_doubt: self.in_doubt.load(Relaxed),
+            retries: self.retries.load(Relaxed),
+            indexes: self.indexes.load(Relaxed),
+            udfs: self.udfs.load(Relaxed),
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! File writers: from blocks of text to the files of a backup.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use abs_asb::{Encoder, EncryptionKey, FrameWriter, Version};
+use abs_storage::{ObjectPath, ObjectWriter, Storage};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::EngineError;
+use crate::limiter::{Limiter, limit};
+use crate::progress::BackupProgress;
+use crate::scanner::{Block, recycle};
+
+/// What the writers of a backup share.
+#[derive(Debug)]
+pub(crate) struct WriteJob {
+    pub storage: Arc<dyn Storage>,
+    pub folder: ObjectPath,
+    pub namespace: String,
+    pub encoder: Encoder,
+    pub compression: Option<i32>,
+    pub encryption: Option<EncryptionKey>,
+    /// Bytes after which a new file begins; 0 for no limit.
+    pub file_limit: u64,
+    pub bandwidth: Option<Limiter>,
+    pub progress: Arc<BackupProgress>,
+    /// Cancelled when the job is to end early. A write under way is never dropped, or its file might appear after
+    /// everybody went home: whoever writes looks here between two writes.
+    pub stop: CancellationToken,
+    /// Number of the next file.
+    pub next_file: AtomicU64,
+    /// Files that are there, or are about to be.
+    pub visible: Mutex<Vec<ObjectPath>>,
+}
+
+impl WriteJob {
+    /// Notes a file that is about to appear, to be deleted if the job fails.
+    pub(crate) fn note(&self, path: ObjectPath) {
+        self.visible.lock().unwrap_or_else(PoisonError::into_inner).push(path);
+    }
+
+    /// Begins a file named `{prefix}_{namespace}_{n}.asb` whose text starts with the header.
+    pub(crate) async fn begin(
+        &self,
+        prefix: &str,
+        version: Version,
+        first: bool,
+    ) -> Result<AsbFile<'_>, EngineError> {
+        let number = self.next_file.fetch_add(1, Relaxed);
+        let name = format!("{prefix}_{}_{number}.asb", self.namespace);
+        let path = self
+            .folder
+            .join(&name)
+            .map_err(|e| EngineError::Plan(format!("the namespace makes no file name: {e}")))?;
+        let frame = FrameWriter::new(self.compression, self.encryption.as_ref())
+            .map_err(|cause| EngineError::Frame { file: path.to_string(), cause })?;
+        let mut header = Vec::with_capacity(64);
+        self.encoder.header(version, first, &mut header);
+        let object = self.storage.create(&path).await?;
+        self.progress.files.fetch_add(1, Relaxed);
+        Ok(AsbFile { job: self, path, object, frame, header: Some(header), written: 0 })
+    }
+}
+
+/// A file being written.
+pub(crate) struct AsbFile<'a> {
+    job: &'a WriteJob,
+    path: ObjectPath,
+    object: Box<dyn ObjectWriter>,
+    frame: FrameWriter,
+    /// The first lines, until the first block goes out behind them.
+    header: Option<Vec<u8>>,
+    written: u64,
+}
+
+impl AsbFile<'_> {
+    /// Appends text of whole items and takes the buffer's contents.
+    pub(crate) async fn append(&mut self, text: &mut Vec<u8>) -> Result<(), EngineError> {
+        if let Some(header) = self.header.take() {
+            text.splice(..0, header);
+        }
+        self.frame.seal(text).map_err(|cause| EngineError::Frame { file: self.path.to_string(), cause })?;
+        self.store(text).await
+    }
+
+    async fn store(&mut self, bytes: &mut Vec<u8>) -> Result<(), EngineError> {
+        let length = bytes.len() as u64;
+        if length > 0 {
+            let paced = limit(self.job.bandwidth.as_ref(), length);
+            self.job.stop.run_until_cancelled(paced).await.ok_or(EngineError::Canceled)?;
+            self.object.write(bytes).await?;
+            self.written += length;
+            self.job.progress.bytes_written.fetch_add(length, Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Completes the file, or gives it up if that or what came before failed.
+    pub(crate) async fn end(mut self, before: Result<(), EngineError>) -> Result<(), EngineError> {
+        let result = match before {
+            Ok(()) => self.complete().await,
+            failed => failed,
+        };
+        if let Err(e) = result {
+            // The job's own error is the one to report.
+            let _ = self.object.abort().await;
+            return Err(e);
+        }
+        self.job.note(self.path);
+        self.object.commit().await?;
+        Ok(())
+    }
+
+    /// Stores what is still missing.
+    async fn complete(&mut self) -> Result<(), EngineError> {
+        let mut text = Vec::new();
+        if self.header.is_some() {
+            self.append(&mut text).await?;
+            text.clear();
+        }
+        self.frame
+            .finish(&mut text)
+            .map_err(|cause| EngineError::Frame { file: self.path.to_string(), cause })?;
+        self.store(&mut text).await
+    }
+
+    /// True when `more` bytes would take the file beyond the limit. A file has at least one block.
+    fn is_full(&self, more: usize) -> bool {
+        let limit = self.job.file_limit;
+        // What compression will make of the block is not known; the block before it is already counted.
+        let more = if self.job.compression.is_some() { 0 } else { more as u64 };
+        limit > 0 && self.header.is_none() && self.written + more > limit
+    }
+}
+
+/// One of the writers of a backup: writes blocks to files of its own until there are no more.
+pub(crate) async fn write_files(
+    job: Arc<WriteJob>,
+    writer: usize,
+    full: async_channel::Receiver<Block>,
+    empty: async_channel::Sender<Vec<u8>>,
+) -> Result<(), EngineError> {
+    let mut file = None;
+    let result = write_blocks(&job, &writer.to_string(), &full, &empty, &mut file).await;
+    match file {
+        Some(file) => file.end(result).await,
+        None => result,
+    }
+}
+
+async fn write_blocks<'a>(
+    job: &'a WriteJob,
+    prefix: &str,
+    full: &async_channel::Receiver<Block>,
+    empty: &async_channel::Sender<Vec<u8>>,
+    file: &mut Option<AsbFile<'a>>,
+) -> Result<(), EngineError> {
+    // The scanners end when the job is stopped, and the channel with them.
+    while let Ok(mut block) = full.recv().await {
+        if job.stop.is_cancelled() {
+            return Err(EngineError::Canceled);
+        }
+        if block.records == 0 {
+            continue;
+        }
+        if let Some(finished) = file.take_if(|file| file.is_full(block.text.len())) {
+            finished.end(Ok(())).await?;
+        }
+        let open = match file {
+            Some(open) => open,
+            None => file.insert(job.begin(prefix, Version::V3_1, false).await?),
+        };
+        open.append(&mut block.text).await?;
+        job.progress.records_written.fetch_add(block.records, Relaxed);
+        recycle(empty, block.text);
+    }
+    if job.stop.is_cancelled() { Err(EngineError::Canceled) } else { Ok(()) }
+}
