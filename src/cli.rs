@@ -1,0 +1,157 @@
+//! The command line. Exit codes: 0 done, 1 the job failed or was canceled, 2 the command cannot be carried out as given.
+
+mod backup;
+mod demo;
+mod devserver;
+mod inspect;
+mod job;
+mod options;
+mod resources;
+mod restore;
+mod view;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Backup and restore for Aerospike clusters.
+#[derive(Debug, Parser)]
+#[command(name = "abs", version, disable_help_flag = true, max_term_width = 110)]
+#[command(after_help = "Exit codes: 0 done, 1 the job failed or was canceled, 2 bad usage.\n\
+                        The short -h is the host of a cluster: help is --help.")]
+struct Arguments {
+    /// Print help (-h is the host).
+    #[arg(long, action = clap::ArgAction::Help, global = true)]
+    help: Option<bool>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Back up a namespace to a folder.
+    Backup(backup::Arguments),
+    /// Restore the .asb files of a folder into a namespace.
+    Restore(restore::Arguments),
+    /// Read .asb files without a cluster and say what they hold and what is wrong with them.
+    Inspect(inspect::Arguments),
+    /// Run an in-memory Aerospike server for development and tests. It keeps nothing when it ends.
+    Devserver(devserver::Arguments),
+    /// Fill an embedded server with sample data, back it up, wipe it, restore it, compare every record.
+    Demo(demo::Arguments),
+}
+
+/// Why a command ended without success.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    /// The command cannot be carried out as given; exit code 2.
+    #[error("{0}")]
+    Usage(String),
+    /// The job failed; exit code 1.
+    #[error("{0}")]
+    Job(String),
+}
+
+impl Failure {
+    fn usage(e: impl std::fmt::Display) -> Self {
+        Self::Usage(e.to_string())
+    }
+
+    fn job(e: impl std::fmt::Display) -> Self {
+        Self::Job(e.to_string())
+    }
+}
+
+/// Ends a command line that is not one: help and version as clap prints them, anything else as one line.
+fn refuse(e: &clap::Error) -> ExitCode {
+    use clap::error::ErrorKind;
+    match e.kind() {
+        ErrorKind::DisplayHelp
+        | ErrorKind::DisplayVersion
+        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            // Nothing can be said when the terminal is gone.
+            let _ = e.print();
+        }
+        _ => view::complain(&format!("abs: {}", view::shown(&one_line(&e.to_string())))),
+    }
+    ExitCode::from(if e.use_stderr() { 2 } else { 0 })
+}
+
+/// The message of one of clap's errors: without its title, without the usage behind it, its lists and tips in a row.
+fn one_line(text: &str) -> String {
+    let (message, usage) =
+        text.split_once("\nUsage:").map_or((text, ""), |(message, usage)| (message, usage));
+    let message = message.split("\nFor more information").next().unwrap_or_default();
+    let lines: Vec<&str> = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let line = lines.join(" ").replace(" tip: ", "; ");
+    let line = line.strip_prefix("error: ").unwrap_or(&line);
+    if usage.is_empty() { line.to_owned() } else { format!("{line}; --help tells more") }
+}
+
+/// Parses the command line and carries it out.
+pub fn run() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(e) => return refuse(&e),
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            view::complain(&format!("abs: cannot start: {e}"));
+            return ExitCode::from(1);
+        }
+    };
+    let result = runtime.block_on(async {
+        match arguments.command {
+            Command::Backup(arguments) => backup::run(arguments).await,
+            Command::Restore(arguments) => restore::run(arguments).await,
+            Command::Inspect(arguments) => inspect::run(arguments).await,
+            Command::Devserver(arguments) => devserver::run(arguments).await,
+            Command::Demo(arguments) => demo::run(arguments).await,
+        }
+    });
+    // Blocking writes of a canceled job may still be under way; they have nothing to add.
+    runtime.shutdown_background();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            view::complain(&format!("abs: {}", view::shown(&failure.to_string())));
+            ExitCode::from(match failure {
+                Failure::Job(_) => 1,
+                Failure::Usage(_) => 2,
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(line: &str) -> String {
+        one_line(&Arguments::try_parse_from(line.split(' ')).unwrap_err().to_string())
+    }
+
+    #[test]
+    fn usage_errors_are_one_line() {
+        for (line, message) in [
+            ("abs -h", "unexpected argument '-h' found; --help tells more"),
+            (
+                "abs backup -h a",
+                "the following required arguments were not provided: --namespace <NAMESPACE> --directory <DIR>; \
+                 --help tells more",
+            ),
+            (
+                "abs backup -h a -n b -d c --bin-lst x",
+                "unexpected argument '--bin-lst' found; a similar argument exists: '--bin-list'; --help tells more",
+            ),
+            (
+                "abs backup -h a -n b -d c --compress gzip",
+                "invalid value 'gzip' for '--compress <none|zstd[:LEVEL]>': \"gzip\" is no compression: write none, \
+                 zstd or zstd:LEVEL (-1 to 22)",
+            ),
+        ] {
+            assert_eq!(refused(line), message);
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Options that several commands share.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use abs_asb::{EncryptionKey, KeySize};
+use abs_cluster::{Cluster, ConnectOptions, Seed};
+use abs_engine::EngineError;
+use clap::Args;
+use tokio_util::sync::CancellationToken;
+
+use super::Failure;
+
+/// How to reach the cluster.
+#[allow(clippy::struct_field_names, reason = "fields are named as their options")]
+#[derive(Debug, Args)]
+pub(super) struct Connect {
+    /// Nodes to ask first; one that answers is enough. The port is 3000 when not said.
+    #[arg(short = 'h', long, value_name = "HOST[:PORT]", required = true, value_delimiter = ',')]
+    host: Vec<Seed>,
+    /// Use the addresses that nodes publish as alternate ones.
+    #[arg(long)]
+    use_services_alternate: bool,
+    /// Milliseconds that a connect or an info command may take.
+    #[arg(long, value_name = "MS", default_value_t = 3000, value_parser = clap::value_parser!(u64).range(1..))]
+    connect_timeout: u64,
+}
+
+impl Connect {
+    /// Connects, unless a signal comes first.
+    pub(super) async fn connect(self, cancel: &CancellationToken) -> Result<Cluster, Failure> {
+        let connect = Cluster::connect(ConnectOptions {
+            seeds: self.host,
+            timeout: Duration::from_millis(self.connect_timeout),
+            use_services_alternate: self.use_services_alternate,
+        });
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => Err(Failure::job(EngineError::Canceled)),
+            cluster = connect => cluster.map_err(Failure::job),
+        }
+    }
+}
+
+/// How the files are encrypted.
+#[allow(clippy::struct_field_names, reason = "fields are named as their options")]
+#[derive(Debug, Args)]
+pub(super) struct Encryption {
+    /// The files are encrypted, with AES in counter mode.
+    #[arg(long, value_name = "aes128|aes256", requires = "key")]
+    encrypt: Option<Cipher>,
+    /// File with the RSA private key (PEM, or base64 of it) that the AES key is made from.
+    #[arg(long, value_name = "FILE", group = "key", requires = "encrypt")]
+    encryption_key_file: Option<PathBuf>,
+    /// Environment variable with that key (PEM, or base64 of it).
+    #[arg(long, value_name = "NAME", group = "key", requires = "encrypt")]
+    encryption_key_env: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Cipher {
+    Aes128,
+    Aes256,
+}
+
+impl Encryption {
+    pub(super) fn key(self) -> Result<Option<EncryptionKey>, Failure> {
+        let Some(cipher) = self.encrypt else { return Ok(None) };
+        let (text, origin) = match (self.encryption_key_file, self.encryption_key_env) {
+            (Some(file), _) => {
+                let origin = file.display().to_string();
+                let text = std::fs::read_to_string(&file)
+                    .map_err(|e| Failure::Usage(format!("cannot read the encryption key {origin}: {e}")))?;
+                (text, origin)
+            }
+            (None, Some(name)) => {
+                let text = std::env::var(&name)
+                    .map_err(|_| Failure::Usage(format!("the environment variable {name} is not set")))?;
+                (text, name)
+            }
+            (None, None) => return Err(Failure::usage("--encrypt needs a key")),
+        };
+        let size = match cipher {
+            Cipher::Aes128 => KeySize::Aes128,
+            Cipher::Aes256 => KeySize::Aes256,
+        };
+        EncryptionKey::from_pem_or_base64(&text, size)
+            .map(Some)
+            .map_err(|e| Failure::Usage(format!("the encryption key in {origin} is not usable: {e}")))
+    }
+}
+
+/// Refuses a path that is something else than a folder.
+pub(super) fn check_folder(path: &Path) -> Result<(), Failure> {
+    if path.exists() && !path.is_dir() {
+        return Err(Failure::Usage(format!("{} is not a folder", path.display())));
+    }
+    Ok(())
+}
+
+/// A name of 1 to `MAX` bytes, as the server takes it.
+pub(super) fn parse_name<const MAX: usize>(text: &str) -> Result<String, String> {
+    match text.len() {
+        0 => Err("an empty name".to_owned()),
+        length if length > MAX => Err(format!("the name has {length} bytes, the server takes {MAX}")),
+        _ => Ok(text.to_owned()),
+    }
+}
+
+/// Bytes in the name of a set.
+pub(super) const MAX_SET: usize = 63;
+/// Bytes in the name of a bin.
+pub(super) const MAX_BIN: usize = 15;
+
+/// A token that is cancelled by Ctrl-C or SIGTERM.
+pub(super) fn cancel_on_signal() -> Result<CancellationToken, Failure> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let token = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate()).map_err(Failure::job)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::job)?;
+    let cancel = token.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        cancel.cancel();
+    });
+    Ok(token)
+}
+
+/// Bytes as `MEMORY` says them: a number with K, M or G.
+pub(super) fn parse_memory(text: &str) -> Result<u64, String> {
+    let (digits, shift) =
+        match text.to_ascii_uppercase().strip_suffix('B').unwrap_or(&text.to_ascii_uppercase()) {
+            t if t.ends_with('K') => (t[..t.len() - 1].to_owned(), 10),
+            t if t.ends_with('M') => (t[..t.len() - 1].to_owned(), 20),
+            t if t.ends_with('G') => (t[..t.len() - 1].to_owned(), 30),
+            t => (t.to_owned(), 0),
+        };
+    let number: u64 =
+        digits.parse().map_err(|_| format!("{text:?} is no size: write for example 512M or 2G"))?;
+    number
+        .checked_mul(1 << shift)
+        .filter(|&bytes| bytes > 0)
+        .ok_or_else(|| format!("{text:?} is out of range"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_read_with_and_without_units() {
+        for (text, bytes) in [("1", 1), ("2k", 2048), ("512M", 512 << 20), ("2G", 2 << 30), ("4gb", 4 << 30)]
+        {
+            assert_eq!(parse_memory(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "G", "-1", "0", "1T", "99999999999999999G"] {
+            assert!(parse_memory(text).is_err(), "{text}");
+        }
+    }
+}

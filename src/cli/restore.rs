@@ -1,0 +1,192 @@
+//! `abs restore`
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use abs_actors::{JobCounters, JobEnd, StartRestore};
+use abs_config::{Bandwidth, NamespaceMap, RecordRate};
+use abs_engine::{RestorePlan, RestoreReport};
+use abs_storage::{Local, ObjectPath, Storage};
+use clap::Args;
+use indicatif::HumanCount;
+use serde_json::json;
+
+use super::job::{self, Start};
+use super::options::{Connect, Encryption, MAX_BIN, MAX_SET, cancel_on_signal, check_folder, parse_name};
+use super::view::count;
+use super::{Failure, resources, view};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    connect: Connect,
+    /// The namespace that was backed up, and the one to restore to when it is another.
+    #[arg(short, long, value_name = "SOURCE[,DESTINATION]")]
+    namespace: NamespaceMap,
+    /// The folder with the .asb files; folders inside it count too.
+    #[arg(short, long, value_name = "DIR")]
+    directory: PathBuf,
+    /// Only records of these sets, separated by commas.
+    #[arg(long, value_name = "SETS", value_delimiter = ',', alias = "set", value_parser = parse_name::<MAX_SET>)]
+    set_list: Vec<String>,
+    /// Only these bins, separated by commas; records left with none are skipped.
+    #[arg(long, value_name = "BINS", value_delimiter = ',', value_parser = parse_name::<MAX_BIN>)]
+    bin_list: Vec<String>,
+    /// Leave out the records.
+    #[arg(long)]
+    no_records: bool,
+    /// Leave out the indexes.
+    #[arg(long)]
+    no_indexes: bool,
+    /// Leave out the UDF modules.
+    #[arg(long)]
+    no_udfs: bool,
+    /// Overwrite records whatever their generation; without it only records of a lower generation are.
+    #[arg(long, conflicts_with = "unique")]
+    no_generation: bool,
+    /// Leave existing records alone.
+    #[arg(long, conflicts_with = "replace")]
+    unique: bool,
+    /// Replace existing records whole: bins that the backup lacks are dropped.
+    #[arg(long)]
+    replace: bool,
+    /// Seconds added to the time to live of records that expire.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    extra_ttl: u32,
+    /// Count records that the server refuses instead of failing.
+    #[arg(long)]
+    ignore_record_error: bool,
+    /// Readers at a time.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    parallel: u16,
+    /// Records per batch.
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u16).range(1..))]
+    batch_size: u16,
+    /// Batches in flight, each on a connection of its own.
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    max_async_batches: u16,
+    /// Write record by record.
+    #[arg(long)]
+    disable_batch_writes: bool,
+    /// Records per second over the whole job.
+    #[arg(long, value_name = "N")]
+    tps: Option<RecordRate>,
+    /// MiB per second read from the folder.
+    #[arg(long, value_name = "MIB")]
+    bandwidth: Option<Bandwidth>,
+    /// Milliseconds that a node may be silent.
+    #[arg(long, value_name = "MS", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
+    socket_timeout: u64,
+    #[command(flatten)]
+    encryption: Encryption,
+    /// Print the summary as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
+    if arguments.no_records && arguments.no_indexes && arguments.no_udfs {
+        return Err(Failure::usage(
+            "--no-records, --no-indexes and --no-udfs together leave nothing to restore",
+        ));
+    }
+    check_folder(&arguments.directory)?;
+    if !arguments.directory.exists() {
+        return Err(Failure::Usage(format!("{} does not exist", arguments.directory.display())));
+    }
+    let plan = RestorePlan {
+        sets: arguments.set_list,
+        bins: arguments.bin_list,
+        no_records: arguments.no_records,
+        no_indexes: arguments.no_indexes,
+        no_udfs: arguments.no_udfs,
+        no_generation: arguments.no_generation,
+        unique: arguments.unique,
+        replace: arguments.replace,
+        extra_ttl: arguments.extra_ttl,
+        ignore_record_error: arguments.ignore_record_error,
+        parallel: usize::from(arguments.parallel),
+        batch_size: usize::from(arguments.batch_size),
+        max_async_batches: usize::from(arguments.max_async_batches),
+        disable_batch_writes: arguments.disable_batch_writes,
+        records_per_second: arguments.tps.map_or(0, |rate| u64::from(rate.get())),
+        bandwidth: arguments.bandwidth.map_or(0, Bandwidth::bytes_per_second),
+        socket_timeout: Duration::from_millis(arguments.socket_timeout),
+        encryption: arguments.encryption.key()?,
+        ..RestorePlan::new(arguments.namespace.source.as_str(), arguments.namespace.destination.as_str())
+    };
+    let cancel = cancel_on_signal()?;
+    let cluster = arguments.connect.connect(&cancel).await?;
+    let storage: Arc<dyn Storage> = Arc::new(Local::new(&arguments.directory));
+    let destination = plan.destination.clone();
+    let folder = ObjectPath::root();
+    let start = Start::Restore(StartRestore { cluster: cluster.clone(), storage, folder, plan });
+    let (end, counters) = job::run(start, "restoring", cancel).await?;
+    cluster.close().await;
+    match &*end {
+        JobEnd::Restore(Ok(report)) => {
+            view::say(&summary(report, arguments.json, &destination))?;
+            if report.conflicting_indexes.is_empty() {
+                return Ok(());
+            }
+            Err(Failure::Job(format!(
+                "records are restored, but these indexes exist already with another definition: {}",
+                report.conflicting_indexes.join(", ")
+            )))
+        }
+        JobEnd::Restore(Err(e)) | JobEnd::Backup(Err(e)) => Err(Failure::Job(match counters {
+            // What was restored stays; before the first record there is nothing to say about it.
+            JobCounters::Restore(c) if c.inserted > 0 => {
+                format!("{e} (until then {} were written)", count(c.inserted, "record"))
+            }
+            JobCounters::Restore(_) | JobCounters::Backup(_) => e.to_string(),
+        })),
+        JobEnd::Backup(Ok(_)) => Err(Failure::job("the job was no restore")),
+    }
+}
+
+fn summary(report: &RestoreReport, as_json: bool, namespace: &str) -> String {
+    let c = &report.counts;
+    let seconds = c.elapsed.as_secs_f64();
+    if as_json {
+        let mut summary = json!({
+            "namespace": namespace,
+            "read-records": c.read,
+            "inserted-records": c.inserted,
+            "fresher-records": c.fresher,
+            "existed-records": c.existed,
+            "ignored-records": c.ignored,
+            "skipped-records": c.skipped,
+            "expired-records": c.expired,
+            "errors-in-doubt": c.in_doubt,
+            "retries": c.retries,
+            "index-count": c.indexes,
+            "conflicting-indexes": report.conflicting_indexes,
+            "udf-count": c.udfs,
+            "total-bytes": c.bytes_read,
+            "seconds": seconds,
+            "records-per-second": c.read as f64 / seconds.max(1e-3),
+            "bytes-per-second": c.bytes_read as f64 / seconds.max(1e-3),
+        });
+        resources::add_to(&mut summary);
+        return summary.to_string();
+    }
+    let records = format!("{} of {}", HumanCount(c.inserted), count(c.read, "record"));
+    let contents = view::contents(&records, c.indexes, c.udfs);
+    let mut lines = vec![format!("restored {contents} to namespace {namespace}")];
+    for (number, why) in [
+        (c.fresher, "left alone: the stored generation is not lower"),
+        (c.existed, "left alone: they exist already"),
+        (c.ignored, "refused by the server"),
+        (c.skipped, "skipped, as asked"),
+        (c.expired, "expired"),
+        (c.in_doubt, "sent again after an answer was lost"),
+    ] {
+        if number > 0 {
+            lines.push(format!("{} {why}", count(number, "record")));
+        }
+    }
+    lines.push(view::amounts(c.read, c.bytes_read, c.elapsed));
+    lines.join("\n")
+}
