@@ -1,0 +1,167 @@
+//! Faults: connections that break, nodes that leave, partitions that move, disks that fill up, files that are damaged,
+//! users who change their mind. They hurt the server, so it is always the embedded one.
+
+mod disk;
+mod files;
+mod nodes;
+mod restore;
+mod scan;
+mod stop;
+
+use std::path::Path;
+use std::process::{Child, Command};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use abs_config::Retry;
+use abs_engine::{
+    BackupPlan, BackupProgress, BackupReport, EngineError, RestorePlan, RestoreProgress, RestoreReport,
+    RestoreSnapshot,
+};
+use abs_storage::{Local, ObjectPath, Storage};
+use tokio_util::sync::CancellationToken;
+
+use crate::raw::{self, Raw};
+use crate::support::{HANGS, Server};
+
+/// As often as the command line, without its waits.
+const FAST: Retry = Retry { base: Duration::from_millis(1), multiplier: 1.5, max_retries: 10 };
+
+/// A source of numbers that look random and are the same in every run (`SplitMix64`).
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+}
+
+/// Records to put into a namespace.
+#[derive(Clone, Copy)]
+struct Data {
+    records: u64,
+    /// They are spread over the partitions from 0 to this, exclusively.
+    partitions: u64,
+    /// Bytes of their values, rounded up a little.
+    size: u64,
+}
+
+impl Data {
+    /// Bytes of values over all records, at the least.
+    fn bytes(self) -> u64 {
+        self.records * self.size
+    }
+
+    /// Writes the records: a set, an integer, a blob, of every third the key too.
+    fn fill(self, server: &Server) {
+        let records: Vec<Raw> = (0..self.records).map(|number| self.record(number)).collect();
+        raw::load(server, &records);
+    }
+
+    fn record(self, number: u64) -> Raw {
+        // Nothing that compression makes small.
+        let mut numbers = Numbers(number);
+        let bytes: Vec<u8> = (0..self.size.div_ceil(8)).flat_map(|_| numbers.next().to_be_bytes()).collect();
+        let mut record = Raw::new(number).set("faults").bin("number", raw::integer(number as i64));
+        record = record.bin("bytes", raw::blob(bytes));
+        if number.is_multiple_of(3) {
+            record = record.key(raw::integer(number as i64));
+        }
+        let [low, high] = ((number % self.partitions) as u16).to_le_bytes();
+        record.digest[0] = low;
+        record.digest[1] = record.digest[1] & 0xf0 | high;
+        record
+    }
+}
+
+/// Empties the namespace, and does nothing else.
+fn empty(server: &Server) {
+    // The server leaves alone what was written in the millisecond of the command.
+    while server.dev().knobs().objects(&server.namespace) != Some(0) {
+        server.info(&format!("truncate-namespace:namespace={}", server.namespace));
+    }
+}
+
+fn local(folder: &Path) -> Arc<dyn Storage> {
+    Arc::new(Local::new(folder))
+}
+
+/// A backup of records alone that tries again at once.
+fn plan_backup(server: &Server) -> BackupPlan {
+    BackupPlan { no_indexes: true, no_udfs: true, retry: FAST, ..BackupPlan::new(&server.namespace) }
+}
+
+fn plan_restore(server: &Server) -> RestorePlan {
+    RestorePlan { retry: FAST, ..RestorePlan::new(&server.namespace, &server.namespace) }
+}
+
+/// Runs a backup by the library: hundreds of them would take minutes by the binary. `meanwhile` sees its progress.
+fn backup(
+    server: &Server,
+    folder: &Path,
+    plan: &BackupPlan,
+    meanwhile: impl AsyncFnOnce(&BackupProgress),
+) -> Result<BackupReport, EngineError> {
+    let progress = Arc::new(BackupProgress::default());
+    let (storage, root, never) = (local(folder), ObjectPath::root(), CancellationToken::new());
+    let job = abs_engine::backup(&server.cluster, &storage, &root, plan, &progress, &never);
+    server.runtime.block_on(async {
+        let (result, ()) = tokio::time::timeout(HANGS, async { tokio::join!(job, meanwhile(&progress)) })
+            .await
+            .expect("the backup hangs");
+        result
+    })
+}
+
+/// Runs a restore by the library; returns its counters even if it failed.
+fn restore(
+    server: &Server,
+    folder: &Path,
+    plan: &RestorePlan,
+) -> (Result<RestoreReport, EngineError>, RestoreSnapshot) {
+    let progress = Arc::new(RestoreProgress::default());
+    let (storage, root, never) = (local(folder), ObjectPath::root(), CancellationToken::new());
+    let job = abs_engine::restore(&server.cluster, &storage, &root, plan, &progress, &never);
+    let result =
+        server.runtime.block_on(async { tokio::time::timeout(HANGS, job).await }).expect("the restore hangs");
+    (result, progress.snapshot())
+}
+
+/// What the counters of a finished restore must do.
+#[track_caller]
+fn adds_up(c: &RestoreSnapshot) {
+    let fates = c.inserted + c.fresher + c.existed + c.ignored + c.skipped + c.expired;
+    assert_eq!(c.read, fates, "{c:?}");
+}
+
+/// Names of everything in a folder, hidden files too; none when it does not exist.
+fn left_in(folder: &Path) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+/// Waits until something is so.
+#[track_caller]
+fn until(what: &str, so: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !so() {
+        assert!(start.elapsed() < HANGS, "it never came to this: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Sends a signal, `INT` or `TERM`, to a run of the binary.
+fn signal(child: &Child, name: &str) {
+    let sent = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+}

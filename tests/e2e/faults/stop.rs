@@ -1,0 +1,157 @@
+//! Users who change their mind.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use abs_devserver::{Fault, Kind};
+use abs_engine::{BackupPlan, BackupProgress, EngineError};
+use abs_storage::ObjectPath;
+use tokio_util::sync::CancellationToken;
+
+use super::{Data, Numbers, empty, left_in, local, plan_backup, signal, until};
+use crate::support::{Dump, HANGS, Outcome, Server, command, outcome};
+
+/// What a canceled run must look like: exit code 1 and one line.
+#[track_caller]
+fn canceled(outcome: Outcome) {
+    outcome.fails(1, &["abs: canceled"]);
+}
+
+fn run(server: &Server, verb: &str, folder: &Path, options: &[&str]) -> std::process::Child {
+    let fixed = [verb, "-h", &server.address, "-n", &server.namespace, "-d", folder.to_str().unwrap()];
+    command(&[&fixed[..], options].concat()).spawn().unwrap()
+}
+
+/// A backup that is canceled by Ctrl-C or SIGTERM leaves nothing behind: no whole file, no half one.
+#[test]
+fn a_backup_that_is_canceled_leaves_nothing() {
+    let server = Server::embedded(2);
+    Data { records: 2000, partitions: 500, size: 5000 }.fill(&server);
+    for name in ["INT", "TERM"] {
+        let folder = tempfile::tempdir().unwrap();
+        let options = ["--bandwidth", "2", "--file-limit", "1", "--parallel-write", "2"];
+        let child = run(&server, "backup", folder.path(), &options);
+        until("a whole file and an unfinished one", || {
+            let names = left_in(folder.path());
+            names.iter().any(|n| n.starts_with('0') || n.starts_with('1'))
+                && names.iter().any(|n| n.starts_with(".abs-tmp-"))
+        });
+        signal(&child, name);
+        canceled(outcome(child));
+        assert_eq!(left_in(folder.path()), [""; 0], "SIG{name}");
+    }
+}
+
+/// The same when the job is limited in records, when a node is silent, and when no node answers at all.
+#[test]
+fn a_job_that_waits_can_be_canceled() {
+    let server = Server::embedded(2);
+    Data { records: 3000, partitions: 500, size: 500 }.fill(&server);
+    let folder = tempfile::tempdir().unwrap();
+    let queries = || server.dev().knobs().counts().queries;
+
+    let child = run(&server, "backup", folder.path(), &["--records-per-second", "100"]);
+    until("a scan is under way", || queries() > 0);
+    signal(&child, "INT");
+    canceled(outcome(child));
+    assert_eq!(left_in(folder.path()), [""; 0]);
+
+    let silent = server.dev().knobs().inject(Fault::delay_request(Kind::Query, Duration::from_hours(1)));
+    let before = queries();
+    let child = run(&server, "backup", folder.path(), &[]);
+    until("a scan is under way", || queries() >= before);
+    std::thread::sleep(Duration::from_millis(200));
+    signal(&child, "TERM");
+    canceled(outcome(child));
+    assert_eq!(left_in(folder.path()), [""; 0]);
+    server.dev().knobs().lift(silent);
+}
+
+/// A cluster that never says a word is no reason not to hear Ctrl-C.
+#[test]
+fn a_connect_can_be_canceled() {
+    let server = Server::embedded(1);
+    server.dev().knobs().inject(Fault::delay_request(Kind::Any, Duration::from_hours(1)));
+    let folder = tempfile::tempdir().unwrap();
+    for verb in ["backup", "restore"] {
+        let before = server.dev().knobs().counts().connections;
+        let child = run(&server, verb, folder.path(), &["--connect-timeout", "600000"]);
+        until("it connects", || server.dev().knobs().counts().connections > before);
+        std::thread::sleep(Duration::from_millis(200));
+        signal(&child, "INT");
+        canceled(outcome(child));
+    }
+}
+
+/// A restore that is canceled keeps what it restored.
+#[test]
+fn a_restore_that_is_canceled_keeps_what_it_restored() {
+    let server = Server::embedded(2);
+    Data { records: 4000, partitions: 500, size: 1500 }.fill(&server);
+    let folder = tempfile::tempdir().unwrap();
+    server.backup(folder.path(), &[]).ok();
+    for name in ["INT", "TERM"] {
+        empty(&server);
+        let child = run(&server, "restore", folder.path(), &["--tps", "500", "--parallel", "1"]);
+        until("some records are restored", || server.objects() >= 100);
+        signal(&child, name);
+        canceled(outcome(child));
+        let kept = server.objects();
+        assert!((100..4000).contains(&kept), "{kept} records");
+        assert_eq!(Dump::read(folder.path()).records.len(), 4000, "the backup is as it was");
+    }
+}
+
+/// Canceled at any moment, a backup is whole or leaves nothing: neither a file that was being completed nor a
+/// metadata.yaml that stands for files that are gone. And it is so when the call returns, not a moment later.
+#[test]
+fn a_backup_canceled_at_any_moment_is_whole_or_leaves_nothing() {
+    let server = Server::embedded(2);
+    Data { records: 600, partitions: 300, size: 5000 }.fill(&server);
+    let root = tempfile::tempdir().unwrap();
+    let plan = BackupPlan {
+        file_limit: 200_000,
+        parallel_write: 3,
+        no_indexes: false,
+        no_udfs: false,
+        ..plan_backup(&server)
+    };
+    let start = Instant::now();
+    super::backup(&server, &root.path().join("uncanceled"), &plan, async |_| {}).unwrap();
+    let usual = start.elapsed().as_micros() as u64;
+    let mut numbers = Numbers(7);
+    let mut stopped = 0;
+    for round in 0..150 {
+        let folder = root.path().join(round.to_string());
+        let (cancel, progress) = (CancellationToken::new(), BackupProgress::default().into());
+        let after = Duration::from_micros(numbers.below(usual + usual / 4));
+        let (storage, path) = (local(&folder), ObjectPath::root());
+        let result = server.runtime.block_on(async {
+            let job = abs_engine::backup(&server.cluster, &storage, &path, &plan, &progress, &cancel);
+            let canceler = async {
+                tokio::time::sleep(after).await;
+                cancel.cancel();
+            };
+            let both = Box::pin(async { tokio::join!(job, canceler).0 });
+            tokio::time::timeout(HANGS, both).await.expect("the backup hangs")
+        });
+        match result {
+            Ok(report) => {
+                assert_eq!(report.metadata.record_count, 600);
+                assert_eq!(Dump::read(&folder).records.len(), 600);
+            }
+            Err(EngineError::Canceled) => {
+                stopped += 1;
+                assert_eq!(left_in(&folder), [""; 0], "canceled after {after:?}");
+            }
+            Err(e) => panic!("{e}"),
+        }
+    }
+    assert!(stopped > 50, "only {stopped} were canceled in time");
+    for round in 0..150 {
+        let folder = root.path().join(round.to_string());
+        let names = left_in(&folder);
+        assert!(names.is_empty() || names.contains(&"metadata.yaml".to_owned()), "later: {names:?}");
+        assert!(!names.iter().any(|name| name.starts_with('.')), "later: {names:?}");
+    }
+}
