@@ -120,11 +120,17 @@ pub(super) fn cancel_on_signal() -> Result<CancellationToken, Failure> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::job)?;
     let cancel = token.clone();
     tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+        for attempt in 0.. {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if attempt > 0 {
+                // Cleaning up waits for the storage; who cannot wait, as on a dead network disk, says so twice.
+                std::process::exit(1);
+            }
+            cancel.cancel();
         }
-        cancel.cancel();
     });
     Ok(token)
 }

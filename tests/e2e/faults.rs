@@ -1,6 +1,7 @@
 //! Faults: connections that break, nodes that leave, partitions that move, disks that fill up, files that are damaged,
 //! users who change their mind. They hurt the server, so it is always the embedded one.
 
+mod chaos;
 mod disk;
 mod files;
 mod nodes;
@@ -9,7 +10,6 @@ mod scan;
 mod stop;
 
 use std::path::Path;
-use std::process::{Child, Command};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -158,10 +158,4 @@ fn until(what: &str, so: impl Fn() -> bool) {
         assert!(start.elapsed() < HANGS, "it never came to this: {what}");
         std::thread::sleep(Duration::from_millis(1));
     }
-}
-
-/// Sends a signal, `INT` or `TERM`, to a run of the binary.
-fn signal(child: &Child, name: &str) {
-    let sent = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().unwrap();
-    assert!(sent.success());
 }

@@ -177,13 +177,20 @@ pub fn abs(arguments: &[&str]) -> Outcome {
     outcome(command(arguments).spawn().unwrap())
 }
 
+/// Sends a signal, such as `INT` or `TERM`, to a process.
+pub fn signal(pid: u32, name: &str) {
+    // The shell's own command: not every system has a program for it.
+    let sent = Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status().unwrap();
+    assert!(sent.success());
+}
+
 /// The end of a run of the binary, which is killed if it hangs.
 #[track_caller]
 pub fn outcome(child: Child) -> Outcome {
-    let (pid, (ended, hears)) = (child.id().to_string(), mpsc::channel::<()>());
+    let (pid, (ended, hears)) = (child.id(), mpsc::channel::<()>());
     let watch = std::thread::spawn(move || {
         if hears.recv_timeout(HANGS) == Err(mpsc::RecvTimeoutError::Timeout) {
-            Command::new("kill").args(["-KILL", &pid]).status().unwrap();
+            signal(pid, "KILL");
         }
     });
     let output = child.wait_with_output().unwrap();

@@ -8,8 +8,8 @@ use abs_engine::{BackupPlan, BackupProgress, EngineError};
 use abs_storage::ObjectPath;
 use tokio_util::sync::CancellationToken;
 
-use super::{Data, Numbers, empty, left_in, local, plan_backup, signal, until};
-use crate::support::{Dump, HANGS, Outcome, Server, command, outcome};
+use super::{Data, Numbers, empty, left_in, local, plan_backup, until};
+use crate::support::{Dump, HANGS, Outcome, Server, command, outcome, signal};
 
 /// What a canceled run must look like: exit code 1 and one line.
 #[track_caller]
@@ -36,7 +36,7 @@ fn a_backup_that_is_canceled_leaves_nothing() {
             names.iter().any(|n| n.starts_with('0') || n.starts_with('1'))
                 && names.iter().any(|n| n.starts_with(".abs-tmp-"))
         });
-        signal(&child, name);
+        signal(child.id(), name);
         canceled(outcome(child));
         assert_eq!(left_in(folder.path()), [""; 0], "SIG{name}");
     }
@@ -52,7 +52,7 @@ fn a_job_that_waits_can_be_canceled() {
 
     let child = run(&server, "backup", folder.path(), &["--records-per-second", "100"]);
     until("a scan is under way", || queries() > 0);
-    signal(&child, "INT");
+    signal(child.id(), "INT");
     canceled(outcome(child));
     assert_eq!(left_in(folder.path()), [""; 0]);
 
@@ -61,7 +61,7 @@ fn a_job_that_waits_can_be_canceled() {
     let child = run(&server, "backup", folder.path(), &[]);
     until("a scan is under way", || queries() >= before);
     std::thread::sleep(Duration::from_millis(200));
-    signal(&child, "TERM");
+    signal(child.id(), "TERM");
     canceled(outcome(child));
     assert_eq!(left_in(folder.path()), [""; 0]);
     server.dev().knobs().lift(silent);
@@ -78,7 +78,7 @@ fn a_connect_can_be_canceled() {
         let child = run(&server, verb, folder.path(), &["--connect-timeout", "600000"]);
         until("it connects", || server.dev().knobs().counts().connections > before);
         std::thread::sleep(Duration::from_millis(200));
-        signal(&child, "INT");
+        signal(child.id(), "INT");
         canceled(outcome(child));
     }
 }
@@ -94,7 +94,7 @@ fn a_restore_that_is_canceled_keeps_what_it_restored() {
         empty(&server);
         let child = run(&server, "restore", folder.path(), &["--tps", "500", "--parallel", "1"]);
         until("some records are restored", || server.objects() >= 100);
-        signal(&child, name);
+        signal(child.id(), name);
         canceled(outcome(child));
         let kept = server.objects();
         assert!((100..4000).contains(&kept), "{kept} records");
