@@ -110,7 +110,7 @@ impl Cluster {
 
     /// The error when all nodes have left.
     fn abandoned(&self) -> ClusterError {
-        let seeds = self.inner.options.seeds.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        let seeds = list(&self.inner.options.seeds);
         ClusterError::Unreachable { seeds, cause: "no node is left".to_owned() }
     }
 
@@ -188,6 +188,14 @@ impl Cluster {
     }
 }
 
+impl Node {
+    /// `HOST:PORT` of its service, as errors and node lists name it.
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+}
+
 impl From<&aerospike::Node> for Node {
     fn from(node: &aerospike::Node) -> Self {
         let host = node.host();
@@ -204,8 +212,13 @@ fn with_message(answer: &str) -> String {
     decoded.unwrap_or_else(|| answer.to_owned())
 }
 
+/// Seeds as a user writes them.
+fn list(seeds: &[Seed]) -> String {
+    seeds.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
 fn unreachable(seeds: &[Seed], cause: &aerospike::Error) -> ClusterError {
-    let seeds = seeds.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    let seeds = list(seeds);
     let cause = bare_cause(&cause.to_string(), &seeds);
     ClusterError::Unreachable { seeds, cause }
 }

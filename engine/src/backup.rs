@@ -247,7 +247,7 @@ fn choose(choice: &PartitionChoice, map: &PartitionMap) -> Result<Vec<PartitionC
                 let node = map
                     .nodes()
                     .iter()
-                    .find(|node| *node.name == **name || format!("{}:{}", node.host, node.port) == *name)
+                    .find(|node| *node.name == **name || node.address() == *name)
                     .ok_or_else(|| ClusterError::NoNode(name.clone()))?;
                 ids.extend(map.mastered_by(&node.name));
             }

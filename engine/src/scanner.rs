@@ -135,7 +135,7 @@ impl Scanner {
         let cursors: Vec<_> = batch.partitions.iter().map(|pending| pending.cursor).collect();
         let connection = job.cluster.connection(node).await?;
         let mut scan = Scan::start(connection, &job.request, &cursors).await?;
-        let malformed = |what| ClusterError::Malformed { node: format!("{}:{}", node.host, node.port), what };
+        let malformed = |what| ClusterError::Malformed { node: node.address(), what };
         loop {
             let mut records = 0;
             for event in scan.next().await? {
@@ -166,7 +166,7 @@ impl Scanner {
                         return Ok(());
                     }
                     ScanEvent::Last(code) => {
-                        let node = format!("{}:{}", node.host, node.port);
+                        let node = node.address();
                         let filtered =
                             if job.request.filter.is_some() { " with a filter expression" } else { "" };
                         let what = format!("scanning namespace {}{filtered}", job.request.namespace);
