@@ -4,12 +4,16 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::check::Check;
 use crate::retention::{Retention, RetentionPolicy};
 use crate::retry::{Retry, RetryPolicy};
+use crate::secret::{SecretText, Secrets, below};
+use crate::text::words;
 use crate::{
     Bandwidth, Compression, CompressionPolicy, Encryption, EncryptionPolicy, Problems, RecordRate, SizeMb,
+    unsupported,
 };
 
 /// 8.
@@ -17,20 +21,25 @@ const DEFAULT_PARALLEL: NonZeroU32 = NonZeroU32::MIN.saturating_add(7);
 const DEFAULT_FILE_LIMIT_MB: u32 = 250;
 
 /// The document `dto.BackupPolicy`. Every key is optional; [`BackupPolicy::check`] gives what they mean.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[schema(as = dto::BackupPolicy)]
 pub struct BackupPolicy {
     /// Scans in parallel, at least 1; 8 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(default = 8, minimum = 1, example = 1)]
     pub parallel: Option<i64>,
     /// Files written in parallel, at least 1; as `parallel` by default.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(default = 8, minimum = 1, example = 1)]
     pub parallel_write: Option<i64>,
     /// How long a socket may be idle, in milliseconds; 60,000 by default; 0 means as `total-timeout`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(default = 60000)]
     pub socket_timeout: Option<i64>,
     /// How long one scan may take, in milliseconds; 0, the default, means as long as it takes.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(default = 0)]
     pub total_timeout: Option<i64>,
     /// What happens when a namespace fails.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -40,24 +49,31 @@ pub struct BackupPolicy {
     pub retention: Option<RetentionPolicy>,
     /// Only records changed before the start are taken; false by default.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(default = false)]
     pub sealed: Option<bool>,
     /// No records are taken; false by default.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(default = false)]
     pub no_records: Option<bool>,
     /// No secondary indexes are taken; false by default.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(default = false)]
     pub no_indexes: Option<bool>,
     /// No UDF modules are taken; false by default.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(default = false)]
     pub no_udfs: Option<bool>,
     /// A limit in MiB per second; none by default or for 0.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = 10000)]
     pub bandwidth: Option<i64>,
     /// A limit in records per second; none by default or for 0.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = 1000)]
     pub records_per_second: Option<i64>,
     /// The size in MB at which a file ends and the next begins; 250 by default; 0 means no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(default = 250)]
     pub file_limit: Option<i64>,
     /// How files are encrypted; not at all by default.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -70,6 +86,7 @@ pub struct BackupPolicy {
     pub concurrent_incremental: Option<bool>,
     /// The configuration of the cluster is taken too; false by default.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(default = false)]
     pub with_cluster_configuration: Option<bool>,
     /// How many nodes are asked at the same time; all by default or for 0.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -77,6 +94,27 @@ pub struct BackupPolicy {
     /// The server compresses what it sends (Enterprise Edition); false by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub use_scan_compression: Option<bool>,
+    /// Blobs, maps and lists are written raw, not in base64, which makes smaller files (since 3.6); false by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(default = false)]
+    pub compact: Option<bool>,
+    /// What an incremental backup takes (since 3.7): all changes since the last backup (`differential`, the default), or
+    /// since the last full backup (`cumulative`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<IncrementalMode>, inline, default = "differential")]
+    pub incr_mode: Option<String>,
+}
+
+words! {
+    /// What an incremental backup takes.
+    #[derive(Default)]
+    pub enum IncrementalMode: "mode of incremental backups" {
+        /// What changed since the last backup, full or incremental.
+        #[default]
+        Differential = "differential",
+        /// What changed since the last full backup.
+        Cumulative = "cumulative",
+    }
 }
 
 /// What a [`BackupPolicy`] means, with all defaults.
@@ -118,14 +156,24 @@ pub struct BackupSettings {
     pub with_cluster_configuration: bool,
     /// How many nodes are asked at the same time; all if none.
     pub max_concurrent_nodes: Option<NonZeroU32>,
-    /// The server compresses what it sends.
-    pub use_scan_compression: bool,
+    /// Blobs, maps and lists are written raw, not in base64.
+    pub compact: bool,
+    /// What an incremental backup takes.
+    pub incremental_mode: IncrementalMode,
 }
 
 impl Default for BackupSettings {
     /// What a policy without any key means.
     fn default() -> Self {
         BackupPolicy::default().settings(&mut Check::new("", &mut Vec::new()))
+    }
+}
+
+impl Secrets for BackupPolicy {
+    fn each_secret(&mut self, path: &str, visit: &mut dyn FnMut(String, &mut SecretText)) {
+        if let Some(encryption) = &mut self.encryption {
+            encryption.each_secret(&below(path, "encryption"), visit);
+        }
     }
 }
 
@@ -136,7 +184,8 @@ impl BackupPolicy {
         Check::document(path, |check| self.settings(check))
     }
 
-    fn settings(&self, check: &mut Check<'_>) -> BackupSettings {
+    pub(crate) fn settings(&self, check: &mut Check<'_>) -> BackupSettings {
+        unsupported::backup_policy(self, check);
         let parallel = check.count("parallel", self.parallel, DEFAULT_PARALLEL);
         let parallel_write = check.count("parallel-write", self.parallel_write, parallel);
         let (socket_timeout, total_timeout) = check.timeouts(self.socket_timeout, self.total_timeout);
@@ -172,7 +221,8 @@ impl BackupPolicy {
                 self.max_concurrent_nodes,
                 0,
             )),
-            use_scan_compression: yes(self.use_scan_compression),
+            compact: yes(self.compact),
+            incremental_mode: check.word("incr-mode", self.incr_mode.as_deref()),
         }
     }
 }
@@ -204,13 +254,14 @@ mod tests {
 
     #[test]
     fn every_key_of_the_api_is_understood_and_written_back() {
-        let document = r#"{"parallel":1,"parallel-write":2,"socket-timeout":1000,"total-timeout":2000,"retry-policy":{"base-timeout":1,"multiplier":1.5,"max-retries":3},"retention":{"full":2,"incremental":1},"sealed":true,"no-records":true,"no-indexes":true,"no-udfs":true,"bandwidth":10000,"records-per-second":1000,"file-limit":50000000,"encryption":{"mode":"AES128","key-file":"/k"},"compression":{"mode":"ZSTD","level":20},"concurrent-incremental":true,"with-cluster-configuration":true,"max-concurrent-nodes":4,"use-scan-compression":true}"#;
+        let document = r#"{"parallel":1,"parallel-write":2,"socket-timeout":1000,"total-timeout":2000,"retry-policy":{"base-timeout":1,"multiplier":1.5,"max-retries":3},"retention":{"full":2,"incremental":1},"sealed":true,"no-records":true,"no-indexes":true,"no-udfs":true,"bandwidth":10000,"records-per-second":1000,"file-limit":50000000,"encryption":{"mode":"AES128","key-file":"/k"},"compression":{"mode":"ZSTD","level":20},"concurrent-incremental":true,"with-cluster-configuration":true,"max-concurrent-nodes":4,"use-scan-compression":false,"compact":true,"incr-mode":"cumulative"}"#;
         let policy = read(document);
         assert_eq!(serde_json::to_string(&policy).unwrap(), document);
         let settings = policy.check("p").unwrap();
         assert_eq!((settings.parallel.get(), settings.parallel_write.get()), (1, 2));
         assert_eq!(settings.total_timeout, Some(Duration::from_secs(2)));
-        assert!(!settings.records && settings.sealed && settings.use_scan_compression);
+        assert!(!settings.records && settings.sealed && settings.compact);
+        assert_eq!(settings.incremental_mode, IncrementalMode::Cumulative);
         assert_eq!(settings.bandwidth.map(Bandwidth::bytes_per_second), Some(10_000 << 20));
         assert_eq!(settings.max_concurrent_nodes.map(NonZeroU32::get), Some(4));
         assert_eq!(
@@ -238,11 +289,13 @@ mod tests {
     fn all_problems_are_reported_with_their_paths() {
         let policy = read(
             r#"{"parallel":0,"socket-timeout":-1,"retry-policy":{"multiplier":0},"retention":{"full":0},
-                "bandwidth":-5,"file-limit":4294967296,"encryption":{"mode":"AES128"},"compression":{"level":99}}"#,
+                "bandwidth":-5,"file-limit":4294967296,"encryption":{"mode":"AES128"},"compression":{"level":99},"use-scan-compression":true,
+                "incr-mode":"weekly"}"#,
         );
         let problems = policy.check("backup-policies.daily").unwrap_err();
         let lines: Vec<_> = problems.list().iter().map(ToString::to_string).collect();
         let expected = [
+            "use-scan-compression: is not supported by this version: leave it out",
             "parallel: must be at least 1, not 0",
             "socket-timeout: must be at least 0, not -1",
             "retry-policy.multiplier: must be at least 1, not 0",
@@ -251,6 +304,7 @@ mod tests {
             "file-limit: must be at most 4294967295, not 4294967296",
             "encryption: needs the key: give one of key-file, key-env and key-secret",
             "compression.level: must be at most 22, not 99",
+            "incr-mode: \"weekly\" is no mode of incremental backups: it can be differential or cumulative",
         ];
         assert_eq!(lines, expected.map(|line| format!("backup-policies.daily.{line}")));
         assert_eq!(policy.check("").unwrap_err().list()[0].to_string(), expected[0]);

@@ -3,9 +3,10 @@
 use std::fmt::Display;
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
+use std::str::FromStr;
 use std::time::Duration;
 
-use crate::{Problem, Problems};
+use crate::{InvalidValue, Problem, Problems, Zone};
 
 /// The largest number of most keys.
 const MOST: i64 = u32::MAX as i64;
@@ -43,6 +44,15 @@ impl<'a> Check<'a> {
     /// The value, or none with its problem noted.
     pub(crate) fn valid<T>(&mut self, key: &str, result: Result<T, impl Display>) -> Option<T> {
         result.map_err(|error| self.problem(key, error)).ok()
+    }
+
+    /// The word's value, or the default if there is none.
+    pub(crate) fn word<T: FromStr<Err = InvalidValue> + Default>(
+        &mut self,
+        key: &str,
+        word: Option<&str>,
+    ) -> T {
+        word.and_then(|word| self.valid(key, word.parse())).unwrap_or_default()
     }
 
     /// A whole number in `range`, or `default` if there is none.
@@ -91,6 +101,43 @@ impl<'a> Check<'a> {
         let socket = duration("socket-timeout", socket, 60_000_u32);
         let total = duration("total-timeout", total, 0);
         (socket.or(total), total)
+    }
+
+    /// Notes that a text is empty.
+    pub(crate) fn filled(&mut self, key: &str, text: &str) {
+        if text.is_empty() {
+            self.problem(key, "must not be empty");
+        }
+    }
+
+    /// Notes that a path is not clean: it climbs (`..`), stays (`.`), or has empty parts. `./` may begin it.
+    pub(crate) fn clean_path(&mut self, key: &str, path: &str) {
+        let inside = path.strip_prefix("./").or_else(|| path.strip_prefix('/')).unwrap_or(path);
+        let clean = |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains('\0');
+        if !(inside.split('/').all(clean) || path == "/" || path == ".") {
+            self.problem(
+                key,
+                format_args!("must be a clean path without .., ., // or a / at its end, not {path:?}"),
+            );
+        }
+    }
+
+    /// Notes that a name is not that of one folder.
+    pub(crate) fn folder_name(&mut self, name: &str) {
+        let bad = |c: char| c.is_control() || c == '/' || c == '\\';
+        if name.is_empty() || name.len() > 255 || name == "." || name == ".." || name.contains(bad) {
+            self.problem(
+                "",
+                format_args!(
+                    "{name:?} must be a name that a folder can have, without slashes, 1 to 255 bytes"
+                ),
+            );
+        }
+    }
+
+    /// A time zone.
+    pub(crate) fn zone(&mut self, key: &str, zone: Option<&str>) -> Option<Zone> {
+        zone.and_then(|zone| self.valid(key, zone.parse()))
     }
 
     /// Names of at most `limit` bytes each, none empty.

@@ -4,9 +4,10 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::check::Check;
-use crate::text::string_in_documents;
+use crate::text::words;
 use crate::{InvalidValue, Problems};
 
 /// How the files of a backup are compressed. Written as `none`, `zstd` or `zstd:LEVEL` on the command line, and as a
@@ -102,55 +103,36 @@ impl ZstdLevel {
     }
 }
 
-/// A kind of compression. Written as documents and metadata write it, `NONE` or `ZSTD`; read in any case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum CompressionMode {
-    /// No compression.
-    #[default]
-    None,
-    /// Zstandard.
-    Zstd,
-}
-
-impl FromStr for CompressionMode {
-    type Err = InvalidValue;
-
-    fn from_str(text: &str) -> Result<Self, InvalidValue> {
-        match text.to_ascii_uppercase().as_str() {
-            "NONE" => Ok(Self::None),
-            "ZSTD" => Ok(Self::Zstd),
-            _ => Err(InvalidValue::new(text, "is no compression mode: it can be NONE or ZSTD")),
-        }
+words! {
+    /// A kind of compression. Written as documents and metadata write it, `NONE` or `ZSTD`; read in any case.
+    #[derive(Default)]
+    pub enum CompressionMode: "compression mode" {
+        /// No compression.
+        #[default]
+        None = "NONE",
+        /// Zstandard.
+        Zstd = "ZSTD",
     }
 }
-
-impl fmt::Display for CompressionMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::None => "NONE",
-            Self::Zstd => "ZSTD",
-        })
-    }
-}
-
-string_in_documents!(CompressionMode);
 
 /// The document `dto.CompressionPolicy`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[schema(as = dto::CompressionPolicy)]
 pub struct CompressionPolicy {
     /// `NONE` (the default) or `ZSTD`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<CompressionMode>, inline, default = "NONE")]
     pub mode: Option<String>,
     /// The level for `ZSTD`, -1 to 22; 0 by default. Ignored for `NONE`, but it must be a level.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(default = 0, minimum = -1, maximum = 22)]
     pub level: Option<i64>,
 }
 
 impl CompressionPolicy {
     pub(crate) fn settings(&self, check: &mut Check<'_>) -> Compression {
-        let mode = mode(self.mode.as_deref(), check);
+        let mode = check.word("mode", self.mode.as_deref());
         let level = check.number("level", self.level, ZstdLevel::DEFAULT.0, -1..=22);
         match mode {
             CompressionMode::None => Compression::None,
@@ -160,22 +142,20 @@ impl CompressionPolicy {
 }
 
 /// The document `dto.RestoreCompressionPolicy`: how the files of the backup were compressed.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[schema(as = dto::RestoreCompressionPolicy)]
 pub struct RestoreCompressionPolicy {
     /// `NONE` (the default) or `ZSTD`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<CompressionMode>, inline, default = "NONE")]
     pub mode: Option<String>,
 }
 
 impl RestoreCompressionPolicy {
     pub(crate) fn settings(&self, check: &mut Check<'_>) -> CompressionMode {
-        mode(self.mode.as_deref(), check)
+        check.word("mode", self.mode.as_deref())
     }
-}
-
-fn mode(text: Option<&str>, check: &mut Check<'_>) -> CompressionMode {
-    text.and_then(|text| check.valid("mode", text.parse())).unwrap_or_default()
 }
 
 #[cfg(test)]

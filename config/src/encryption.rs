@@ -1,13 +1,15 @@
 //! How the files of a backup are encrypted.
 
-use std::fmt;
-use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::check::Check;
-use crate::text::string_in_documents;
-use crate::{InvalidValue, Problems};
+use crate::secret::{SecretReference, SecretText, Secrets, visit_secrets};
+use crate::secret_agent::SecretAgentSettings;
+use crate::text::words;
+use crate::{Problems, Secret};
 
 /// How the files of a backup are encrypted: not at all, or with a cipher and one key. An [`EncryptionPolicy`] in
 /// documents. It tells where the key is; it never holds the key.
@@ -31,6 +33,28 @@ impl Encryption {
             Self::On(Cipher::Aes256, _) => EncryptionMode::Aes256,
         }
     }
+
+    /// The text of the key; none if there is no encryption. A key in the Secret Agent needs `agent`; without one, `key`
+    /// says what to give.
+    pub(crate) fn key(
+        &self,
+        agent: Option<&Arc<SecretAgentSettings>>,
+        key: &str,
+        check: &mut Check<'_>,
+    ) -> Option<Secret> {
+        match self {
+            Self::None => None,
+            Self::On(_, KeySource::File(path)) => Some(Secret::File(path.into())),
+            Self::On(_, KeySource::Env(name)) => Some(Secret::Env(name.clone())),
+            Self::On(_, KeySource::Secret(reference)) => {
+                let Some(agent) = agent else {
+                    check.problem(key, "is required: the encryption key is in a secret agent");
+                    return None;
+                };
+                Some(Secret::Agent(Arc::clone(agent), reference.clone()))
+            }
+        }
+    }
 }
 
 /// A cipher of backup files.
@@ -49,21 +73,22 @@ pub enum KeySource {
     File(String),
     /// In the environment variable of this name: the base64 text of a PEM private key.
     Env(String),
-    /// Under this keyword in the Secret Agent.
-    Secret(String),
+    /// At this place in the Secret Agent.
+    Secret(SecretReference),
 }
 
-/// A mode of encryption. Written as documents and metadata write it, `NONE`, `AES128` or `AES256`; read in any case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum EncryptionMode {
-    /// No encryption.
-    #[default]
-    None,
-    /// AES with a key of 128 bits.
-    Aes128,
-    /// AES with a key of 256 bits.
-    Aes256,
+words! {
+    /// A mode of encryption. Written as documents and metadata write it, `NONE`, `AES128` or `AES256`; read in any case.
+    #[derive(Default)]
+    pub enum EncryptionMode: "encryption mode" {
+        /// No encryption.
+        #[default]
+        None = "NONE",
+        /// AES with a key of 128 bits.
+        Aes128 = "AES128",
+        /// AES with a key of 256 bits.
+        Aes256 = "AES256",
+    }
 }
 
 impl EncryptionMode {
@@ -78,37 +103,14 @@ impl EncryptionMode {
     }
 }
 
-impl FromStr for EncryptionMode {
-    type Err = InvalidValue;
-
-    fn from_str(text: &str) -> Result<Self, InvalidValue> {
-        match text.to_ascii_uppercase().as_str() {
-            "NONE" => Ok(Self::None),
-            "AES128" => Ok(Self::Aes128),
-            "AES256" => Ok(Self::Aes256),
-            _ => Err(InvalidValue::new(text, "is no encryption mode: it can be NONE, AES128 or AES256")),
-        }
-    }
-}
-
-impl fmt::Display for EncryptionMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::None => "NONE",
-            Self::Aes128 => "AES128",
-            Self::Aes256 => "AES256",
-        })
-    }
-}
-
-string_in_documents!(EncryptionMode);
-
 /// The document `dto.EncryptionPolicy`. Unless its mode is `NONE`, exactly one of the three keys is given.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[schema(as = dto::EncryptionPolicy)]
 pub struct EncryptionPolicy {
     /// `NONE` (the default), `AES128` or `AES256`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<EncryptionMode>, inline, default = "NONE")]
     pub mode: Option<String>,
     /// The path of the file that holds the key.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -116,32 +118,51 @@ pub struct EncryptionPolicy {
     /// The name of the environment variable that holds the key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_env: Option<String>,
-    /// The keyword of the key in the Secret Agent.
+    /// The place of the key in the Secret Agent (`secrets:RESOURCE:KEY`).
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub key_secret: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub key_secret: Option<SecretText>,
+}
+
+impl Secrets for EncryptionPolicy {
+    fn each_secret(&mut self, path: &str, visit: &mut dyn FnMut(String, &mut SecretText)) {
+        visit_secrets!(self, path, visit, key_secret = "key-secret");
+    }
 }
 
 impl EncryptionPolicy {
     pub(crate) fn settings(&self, check: &mut Check<'_>) -> Encryption {
-        let mode = self.mode.as_deref().and_then(|mode| check.valid("mode", mode.parse::<EncryptionMode>()));
-        let mut keys: Vec<KeySource> = Vec::new();
-        let given = [
-            ("key-file", &self.key_file, KeySource::File as fn(String) -> KeySource),
-            ("key-env", &self.key_env, KeySource::Env),
-            ("key-secret", &self.key_secret, KeySource::Secret),
-        ];
-        for (name, value, source) in given {
-            let Some(value) = value else { continue };
-            if value.is_empty() {
-                check.problem(name, "must not be empty");
+        let mode: EncryptionMode = check.word("mode", self.mode.as_deref());
+        if let Some(path) = &self.key_file {
+            check.filled("key-file", path);
+        }
+        if let Some(name) = &self.key_env {
+            check.filled("key-env", name);
+        }
+        let key = match (&self.key_file, &self.key_env, &self.key_secret) {
+            (None, None, None) => None,
+            (Some(path), None, None) => Some(KeySource::File(path.clone())),
+            (None, Some(name), None) => Some(KeySource::Env(name.clone())),
+            (None, None, Some(text)) if text.is_reference() => {
+                match check.valid("key-secret", text.expose().parse()) {
+                    Some(reference) => Some(KeySource::Secret(reference)),
+                    None => return Encryption::None,
+                }
             }
-            keys.push(source(value.clone()));
-        }
-        let key = keys.pop();
-        if !keys.is_empty() {
-            check.problem("", "has several keys: give one of key-file, key-env and key-secret");
-        }
-        match (mode.unwrap_or_default().cipher(), key) {
+            (None, None, Some(_)) => {
+                // It may be the key itself: it is not repeated.
+                check.problem(
+                    "key-secret",
+                    "must be the key's place in the secret agent: secrets:RESOURCE:KEY",
+                );
+                return Encryption::None;
+            }
+            _ => {
+                check.problem("", "has several keys: give one of key-file, key-env and key-secret");
+                return Encryption::None;
+            }
+        };
+        match (mode.cipher(), key) {
             (Some(cipher), Some(key)) => return Encryption::On(cipher, key),
             (Some(_), None) => {
                 check.problem("", "needs the key: give one of key-file, key-env and key-secret");
@@ -171,7 +192,9 @@ impl From<Encryption> for EncryptionPolicy {
             Encryption::None => {}
             Encryption::On(_, KeySource::File(path)) => policy.key_file = Some(path),
             Encryption::On(_, KeySource::Env(name)) => policy.key_env = Some(name),
-            Encryption::On(_, KeySource::Secret(keyword)) => policy.key_secret = Some(keyword),
+            Encryption::On(_, KeySource::Secret(reference)) => {
+                policy.key_secret = Some(reference.to_string().into());
+            }
         }
         policy
     }
@@ -197,7 +220,7 @@ mod tests {
             ),
             (
                 r#"{"mode":"AES256","key-secret":"secrets:r:k"}"#,
-                Encryption::On(Cipher::Aes256, KeySource::Secret("secrets:r:k".into())),
+                Encryption::On(Cipher::Aes256, KeySource::Secret("secrets:r:k".parse().unwrap())),
             ),
         ] {
             assert_eq!(read(document).unwrap(), encryption);

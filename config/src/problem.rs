@@ -44,7 +44,12 @@ impl Problems {
         if problems.is_empty() { Ok(()) } else { Err(Self(problems)) }
     }
 
-    /// The problems, in the order of the document's keys.
+    /// A single problem.
+    pub(crate) fn one(path: impl Into<String>, message: impl Display) -> Self {
+        Self(vec![Problem { path: path.into(), message: message.to_string() }])
+    }
+
+    /// The problems, in the order in which they were found.
     #[must_use]
     pub fn list(&self) -> &[Problem] {
         &self.0

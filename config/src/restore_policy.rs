@@ -1,12 +1,16 @@
 //! How a backup is restored.
 
+use std::borrow::Cow;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::check::Check;
 use crate::retry::{Retry, RetryPolicy};
+use crate::secret::{SecretText, Secrets, below};
 use crate::{
     Bandwidth, CompressionMode, Encryption, EncryptionPolicy, NamespaceMap, Problems, RecordRate,
     RestoreCompressionPolicy,
@@ -19,64 +23,81 @@ const DEFAULT_BATCH: NonZeroU32 = NonZeroU32::MIN.saturating_add(127);
 /// The smallest limit of bytes, in MiB per second: that of one record of the largest size.
 const LEAST_BANDWIDTH: i64 = 8;
 /// The longest name of a set, in bytes (the server's limit).
-const MAX_SET: usize = 63;
+pub(crate) const MAX_SET: usize = 63;
 /// The longest name of a bin, in bytes (the server's limit).
-const MAX_BIN: usize = 15;
+pub(crate) const MAX_BIN: usize = 15;
 
 /// The document `dto.RestorePolicy`. Every key is optional; [`RestorePolicy::check`] gives what they mean.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[schema(as = dto::RestorePolicy)]
 pub struct RestorePolicy {
     /// Readers of files in parallel, at least 1; 8 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(default = 8, example = 8)]
     pub parallel: Option<i64>,
     /// No records are restored; false by default.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(default = false)]
     pub no_records: Option<bool>,
     /// No secondary indexes are restored; false by default.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(default = false)]
     pub no_indexes: Option<bool>,
     /// No UDF modules are restored; false by default.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(default = false)]
     pub no_udfs: Option<bool>,
     /// How long a socket may be idle, in milliseconds; 60,000 by default; 0 means as `total-timeout`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(default = 60000, example = 1000)]
     pub socket_timeout: Option<i64>,
     /// How long one command may take, in milliseconds; 0, the default, means as long as it takes.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(default = 0, example = 2000)]
     pub total_timeout: Option<i64>,
     /// Records are written one by one, not in batches; false by default.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(default = false)]
     pub disable_batch_writes: Option<bool>,
     /// Records in a batch, at least 1; 128 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(default = 128, example = 32)]
     pub batch_size: Option<i64>,
     /// Batches on their way at the same time, at least 1; 128 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(default = 128, example = 32)]
     pub max_async_batches: Option<i64>,
     /// Restores into another namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<RestoreNamespace>,
     /// The sets to restore; all by default or for an empty list.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = json!(["set1", "set2"]))]
     pub set_list: Option<Vec<String>>,
     /// The bins to restore; all by default or for an empty list.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = json!(["bin1", "bin2"]))]
     pub bin_list: Option<Vec<String>>,
     /// A record that exists loses the bins that the backup lacks; false by default.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(default = false)]
     pub replace: Option<bool>,
     /// A record that exists stays as it is; false by default.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(default = false)]
     pub unique: Option<bool>,
     /// A record that exists is overwritten even if its generation is newer; false by default.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(default = false)]
     pub no_generation: Option<bool>,
     /// A limit in MiB per second, at least 8; none by default or for 0.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = 50000)]
     pub bandwidth: Option<i64>,
     /// A limit in records per second; none by default or for 0.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = 4000)]
     pub tps: Option<i64>,
     /// How the files were encrypted; not at all by default.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -89,16 +110,62 @@ pub struct RestorePolicy {
     pub retry_policy: Option<RetryPolicy>,
     /// Seconds added to the life of records that expire; 0 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(default = 0, example = 86400)]
     pub extra_ttl: Option<i64>,
 }
 
+/// The document `dto.TimestampRestorePolicy`: a [`RestorePolicy`] without `compression`, which each backup's metadata
+/// tells.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TimestampRestorePolicy(RestorePolicy);
+
+impl PartialSchema for TimestampRestorePolicy {
+    fn schema() -> RefOr<Schema> {
+        let mut schema = RestorePolicy::schema();
+        if let RefOr::T(Schema::Object(policy)) = &mut schema {
+            policy.properties.remove("compression");
+            policy.description = Some("How a restore to a point in time is made.".to_owned());
+        }
+        schema
+    }
+}
+
+impl ToSchema for TimestampRestorePolicy {
+    fn name() -> Cow<'static, str> {
+        Cow::Borrowed("dto.TimestampRestorePolicy")
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        RestorePolicy::schemas(schemas);
+    }
+}
+
+impl Secrets for TimestampRestorePolicy {
+    fn each_secret(&mut self, path: &str, visit: &mut dyn FnMut(String, &mut SecretText)) {
+        self.0.each_secret(path, visit);
+    }
+}
+
+impl TimestampRestorePolicy {
+    pub(crate) fn settings(&self, check: &mut Check<'_>) -> RestoreSettings {
+        if self.0.compression.is_some() {
+            check.problem("compression", "is told by the metadata of each backup: leave it out");
+        }
+        self.0.settings(check)
+    }
+}
+
 /// The document `dto.RestoreNamespace`; both keys are required.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = dto::RestoreNamespace)]
 pub struct RestoreNamespace {
     /// The namespace in the backup.
+    #[schema(example = "source-ns")]
     pub source: String,
     /// The namespace in the cluster.
+    #[schema(example = "destination-ns")]
     pub destination: String,
 }
 
@@ -169,6 +236,14 @@ impl Default for RestoreSettings {
     }
 }
 
+impl Secrets for RestorePolicy {
+    fn each_secret(&mut self, path: &str, visit: &mut dyn FnMut(String, &mut SecretText)) {
+        if let Some(encryption) = &mut self.encryption {
+            encryption.each_secret(&below(path, "encryption"), visit);
+        }
+    }
+}
+
 impl RestorePolicy {
     /// What the policy means, or all that is wrong with it. `path` is its place in the document, such as `policy`; empty
     /// if it is the document.
@@ -176,7 +251,7 @@ impl RestorePolicy {
         Check::document(path, |check| self.settings(check))
     }
 
-    fn settings(&self, check: &mut Check<'_>) -> RestoreSettings {
+    pub(crate) fn settings(&self, check: &mut Check<'_>) -> RestoreSettings {
         let yes = |key: Option<bool>| key.unwrap_or(false);
         let parallel = check.count("parallel", self.parallel, DEFAULT_PARALLEL);
         let (socket_timeout, total_timeout) = check.timeouts(self.socket_timeout, self.total_timeout);

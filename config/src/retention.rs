@@ -1,6 +1,7 @@
 //! How long backups are kept.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::check::Check;
 
@@ -14,11 +15,13 @@ pub struct Retention {
 }
 
 /// The document `dto.RetentionPolicy`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[schema(as = dto::RetentionPolicy)]
 pub struct RetentionPolicy {
     /// How many full backups to keep, at least 1; all if not given.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1)]
     pub full: Option<i64>,
     /// For how many full backups to keep the incremental ones, at most `full`, 0 for none; for all if not given.
     #[serde(skip_serializing_if = "Option::is_none")]

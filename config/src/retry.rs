@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::check::Check;
 
@@ -40,8 +41,9 @@ impl Retry {
 }
 
 /// The document `dto.RetryPolicy`. What is not given is as in [`Retry::default`].
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[schema(as = dto::RetryPolicy)]
 pub struct RetryPolicy {
     /// The wait before the first new attempt, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
