@@ -24,6 +24,12 @@ impl StorageError {
         Self { verb, place: place.into(), kind: kind.into() }
     }
 
+    /// Whether the same call may succeed a while later, with nobody doing anything about it.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(self.kind, ErrorKind::Io(_))
+    }
+
     /// Whether the object does not exist.
     #[must_use]
     pub fn is_not_found(&self) -> bool {

@@ -73,6 +73,22 @@ impl Storage for Local {
         format!("local folder {}", self.root.display())
     }
 
+    async fn probe(&self) -> Result<()> {
+        blocking(Verb::Write, self.root.to_path_buf(), |root| {
+            // The first write creates the folder.
+            let exists = |folder: &&Path| folder.symlink_metadata().is_ok();
+            let nearest = std::path::absolute(root)?;
+            let nearest = nearest.ancestors().find(exists).unwrap_or(Path::new("/"));
+            if !nearest.is_dir() {
+                return Err(io::ErrorKind::NotADirectory.into());
+            }
+            let all =
+                rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+            Ok(rustix::fs::access(nearest, all)?)
+        })
+        .await
+    }
+
     async fn create(&self, path: &ObjectPath) -> Result<Box<dyn ObjectWriter>> {
         let target = self.file(Verb::Write, path)?;
         let writer = blocking(Verb::Write, target, LocalWriter::create).await?;

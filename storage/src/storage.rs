@@ -16,6 +16,11 @@ pub trait Storage: Debug + Send + Sync {
     /// The storage in a message: `local folder /backups`.
     fn describe(&self) -> String;
 
+    /// Whether backups can be written here and read, asked without a trace.
+    async fn probe(&self) -> Result<()> {
+        self.list(&ObjectPath::root(), false).await.map(drop)
+    }
+
     /// Begins a new object. Nothing of it is visible under `path` before [`ObjectWriter::commit`], which replaces
     /// what is there.
     async fn create(&self, path: &ObjectPath) -> Result<Box<dyn ObjectWriter>>;
