@@ -498,7 +498,10 @@ mod tests {
         assert_eq!(other.row_bytes(0)[..4], [0; 4]);
         let bytes = batch.message().to_vec();
         assert_eq!(bytes[..2], [2, 3]);
-        assert_eq!(crate::message::parse_envelope(&bytes).unwrap(), bytes.len() - 8);
+        assert_eq!(
+            crate::message::parse_envelope(&bytes, crate::message::TYPE_MESSAGE).unwrap(),
+            bytes.len() - 8
+        );
         let (kind, data, rest) = split_field(&bytes[8 + HEADER..]).unwrap();
         assert_eq!((kind, rest.len()), (field::BATCH, 0));
         assert_eq!(data[..5], [0, 0, 0, 2, 5]);

@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aerospike::policy::AdminPolicy;
-use aerospike::{Client, ClientPolicy, Host};
+use aerospike::{Client, ClientPolicy};
 
-use crate::{ClusterError, Connection, PartitionMap, Seed};
+use crate::access::Access;
+use crate::{ClusterError, Connection, Credentials, PartitionMap, Seed, TlsOptions};
 
 /// Connections that rested longer than this are closed: servers close theirs after a minute.
 const IDLE_MAX: Duration = Duration::from_secs(30);
@@ -17,10 +18,23 @@ const IDLE_MAX: Duration = Duration::from_secs(30);
 pub struct ConnectOptions {
     /// Addresses to ask first; one that answers is enough.
     pub seeds: Vec<Seed>,
-    /// Limit for a connect, a login and an info command.
+    /// Limit for a connect with its handshake and login, and for an info command. 30 s when not said.
     pub timeout: Duration,
     /// Use the addresses that nodes publish as alternate ones.
     pub use_services_alternate: bool,
+    /// Who we are; `None` for a cluster that does not ask.
+    pub credentials: Option<Credentials>,
+    /// Speak TLS; `None` for plain TCP.
+    pub tls: Option<TlsOptions>,
+}
+
+impl ConnectOptions {
+    /// The options of a cluster without credentials and TLS.
+    #[must_use]
+    pub fn new(seeds: Vec<Seed>) -> Self {
+        let timeout = Duration::from_secs(30);
+        Self { seeds, timeout, use_services_alternate: false, credentials: None, tls: None }
+    }
 }
 
 /// A node of a cluster.
@@ -32,6 +46,8 @@ pub struct Node {
     pub host: Arc<str>,
     /// Port of its service.
     pub port: u16,
+    /// The name that its certificate has; `None` without TLS.
+    pub tls_name: Option<Arc<str>>,
 }
 
 /// A connected cluster. Nodes that join and leave are followed in the background. Cheap to clone.
@@ -45,6 +61,7 @@ type Resting = HashMap<(Arc<str>, u16), Vec<Connection>>;
 struct Inner {
     client: Client,
     options: ConnectOptions,
+    access: Access,
     /// Connections at rest, by node address.
     resting: Mutex<Resting>,
 }
@@ -56,18 +73,31 @@ impl std::fmt::Debug for Cluster {
 }
 
 impl Cluster {
-    /// Connects and discovers the nodes.
+    /// Connects, logs in and discovers the nodes.
     pub async fn connect(options: ConnectOptions) -> Result<Self, ClusterError> {
-        let policy = ClientPolicy {
-            timeout: u32::try_from(options.timeout.as_millis()).unwrap_or(u32::MAX),
+        let access = Access::new(&options).await?;
+        let timeout = u32::try_from(options.timeout.as_millis()).unwrap_or(u32::MAX);
+        let mut policy = ClientPolicy {
+            timeout,
+            login_timeout: timeout,
             use_services_alternate: options.use_services_alternate,
             // A node that left is noticed within half a second.
             tend_interval: 500,
             ..ClientPolicy::default()
         };
-        let hosts: Vec<Host> = options.seeds.iter().map(|seed| Host::new(&seed.host, seed.port)).collect();
-        let client = Client::new(&policy, &hosts).await.map_err(|e| unreachable(&options.seeds, &e))?;
-        Ok(Self { inner: Arc::new(Inner { client, options, resting: Mutex::default() }) })
+        access.apply_to(&mut policy, options.credentials.as_ref());
+        if !access.is_plain() {
+            access.probe(&options.seeds).await?;
+        }
+        let hosts: Vec<_> = options.seeds.iter().map(|seed| access.host(seed)).collect();
+        let client = match Client::new(&policy, &hosts).await {
+            Ok(client) => client,
+            Err(_) if access.is_login_missing(&options.seeds).await => {
+                return Err(ClusterError::LoginRequired { seeds: list(&options.seeds) });
+            }
+            Err(e) => return Err(unreachable(&options.seeds, &e)),
+        };
+        Ok(Self { inner: Arc::new(Inner { client, options, access, resting: Mutex::default() }) })
     }
 
     /// The nodes the cluster has now.
@@ -108,8 +138,16 @@ impl Cluster {
         Err(silent)
     }
 
+    /// Asks this node an info command.
+    pub(crate) async fn info_of(&self, node: &Node, command: &str) -> Result<String, ClusterError> {
+        let nodes = self.inner.client.nodes();
+        let found = nodes.iter().find(|other| other.name() == &*node.name);
+        let found = found.ok_or_else(|| ClusterError::NoNode(node.name.to_string()))?;
+        self.ask(found, command).await?
+    }
+
     /// The error when all nodes have left.
-    fn abandoned(&self) -> ClusterError {
+    pub(crate) fn abandoned(&self) -> ClusterError {
         let seeds = list(&self.inner.options.seeds);
         ClusterError::Unreachable { seeds, cause: "no node is left".to_owned() }
     }
@@ -121,22 +159,30 @@ impl Cluster {
         command: &str,
     ) -> Result<Result<String, ClusterError>, ClusterError> {
         let timeout = u32::try_from(self.inner.options.timeout.as_millis()).unwrap_or(u32::MAX);
-        let failed = |answer: String| ClusterError::Info {
-            command: command.split(';').next().unwrap_or(command).to_owned(),
-            node: node.name().to_owned(),
-            answer: one_line(&answer),
+        let node_name = node.name().to_owned();
+        let short = || command.split(';').next().unwrap_or(command).to_owned();
+        let silent = |cause: &str| ClusterError::NoAnswer {
+            command: short(),
+            node: node_name.clone(),
+            cause: one_line(cause),
         };
         let answer = node
             .info(&AdminPolicy { timeout }, &[command])
             .await
-            .map_err(|e| failed(e.to_string()))?
+            .map_err(|e| silent(&e.to_string()))?
             .swap_remove(command)
-            .ok_or_else(|| failed("no answer".to_owned()))?;
+            .ok_or_else(|| silent("no answer"))?;
         // Failures look like `ERROR:4:text`, `FAIL:4:text` or `ERROR::text`.
         if answer.starts_with("ERROR") || answer.starts_with("FAIL") || answer.starts_with("error=") {
-            return Ok(Err(failed(with_message(&answer))));
+            let answer = one_line(&with_message(&answer));
+            return Ok(Err(ClusterError::Info { command: short(), node: node_name, answer }));
         }
         Ok(Ok(answer))
+    }
+
+    /// Whether some node answers now: the cheap question of a health check.
+    pub async fn check_reachable(&self) -> Result<(), ClusterError> {
+        self.info("node").await.map(drop)
     }
 
     /// The server version of the oldest node, as (major, minor).
@@ -148,7 +194,7 @@ impl Cluster {
 
     /// Asks all nodes which partitions of `namespace` they master, now.
     pub async fn partition_map(&self, namespace: &str) -> Result<PartitionMap, ClusterError> {
-        Ok(PartitionMap::from_answers(namespace, self.info_all("replicas").await?))
+        Ok(PartitionMap::from_answers(namespace, self.info_all("replicas").await?, |_| None))
     }
 
     /// The names of the namespaces.
@@ -166,7 +212,7 @@ impl Cluster {
                 return Ok(connection);
             }
         }
-        Connection::open(&node.host, node.port, self.inner.options.timeout).await
+        self.inner.access.open(node).await
     }
 
     /// Gives a connection back after an exchange that ended well.
@@ -199,7 +245,12 @@ impl Node {
 impl From<&aerospike::Node> for Node {
     fn from(node: &aerospike::Node) -> Self {
         let host = node.host();
-        Self { name: node.name().into(), host: host.name.into(), port: host.port }
+        Self {
+            name: node.name().into(),
+            host: host.name.into(),
+            port: host.port,
+            tls_name: host.tls_name.map(Into::into),
+        }
     }
 }
 

@@ -20,6 +20,10 @@ impl ResultCode {
     pub const EXISTS: Self = Self(5);
     /// The record is larger than the server takes.
     pub const RECORD_TOO_BIG: Self = Self(13);
+    /// The server cannot know users.
+    pub const SECURITY_NOT_SUPPORTED: Self = Self(51);
+    /// The cluster knows users but does not ask for them: who logs in goes on without.
+    pub const SECURITY_NOT_ENABLED: Self = Self(52);
     /// This node does not serve that partition now.
     pub const PARTITION_UNAVAILABLE: Self = Self(11);
 
@@ -59,8 +63,16 @@ impl fmt::Display for ResultCode {
             26 => "not applicable",
             27 => "filtered out",
             28 => "lost conflict",
+            51 => "security is not supported",
+            52 => "security is not enabled",
+            60 => "unknown user",
+            62 => "bad password",
+            63 => "expired password",
+            65 => "bad credential",
+            66 => "expired session",
             80 => "not authenticated",
             81 => "role violation",
+            82 => "address is not on the allow list",
             83 => "quota exceeded",
             160 => "invalid GeoJSON",
             120 => "blocked by a transaction",
@@ -95,7 +107,7 @@ pub enum ClusterError {
         cause: String,
     },
     /// A seed address that cannot be read.
-    #[error("bad address {0:?}: expected HOST[:PORT]")]
+    #[error("bad address {0:?}: expected HOST[:[TLS-NAME:]PORT]")]
     BadSeed(String),
     /// The socket failed.
     #[error("{verb} node {node}: {source}")]
@@ -123,6 +135,28 @@ pub enum ClusterError {
         /// The node's address.
         node: String,
     },
+    /// TLS options that cannot be used.
+    #[error("cannot set up TLS: {0}")]
+    Tls(String),
+    /// Credentials that cannot be used.
+    #[error("cannot use the credentials: {0}")]
+    Credentials(String),
+    /// Nobody is served who has not logged in, and there are no credentials.
+    #[error("the cluster at {seeds} serves only users that log in: give credentials")]
+    LoginRequired {
+        /// The seeds, comma separated.
+        seeds: String,
+    },
+    /// The node does not let us in.
+    #[error("cannot log in to node {node} as {}: {code}{}", user.as_deref().unwrap_or("the user of our certificate"), advice(*code))]
+    Login {
+        /// The node's address.
+        node: String,
+        /// Who we said we are; `None` when the certificate says it.
+        user: Option<String>,
+        /// Its answer.
+        code: ResultCode,
+    },
     /// The server refused the request.
     #[error("{what}: node {node} answered {code}")]
     Server {
@@ -141,15 +175,25 @@ pub enum ClusterError {
         /// What is wrong with it.
         what: &'static str,
     },
-    /// An info command failed.
+    /// An info command was refused, or its answer cannot be used.
     #[error("info command {command:?} on node {node}: {answer}")]
     Info {
         /// The command.
         command: String,
         /// The node's name.
         node: String,
-        /// The server's answer or the client's error.
+        /// The server's answer.
         answer: String,
+    },
+    /// An info command was not answered.
+    #[error("info command {command:?} on node {node}: {cause}")]
+    NoAnswer {
+        /// The command.
+        command: String,
+        /// The node's name.
+        node: String,
+        /// What the client for discovery and info says.
+        cause: String,
     },
     /// The cluster has no such namespace.
     #[error("the cluster has no namespace {0:?}")]
@@ -157,9 +201,21 @@ pub enum ClusterError {
     /// The cluster has no such node.
     #[error("the cluster has no node {0:?}")]
     NoNode(String),
+    /// The cluster has no such rack.
+    #[error("the cluster has no node in rack {0}")]
+    NoRack(u32),
     /// A filter expression that cannot be read.
     #[error("the filter expression is not usable: {0}")]
     Filter(String),
+}
+
+/// What to do about a refused login that is not the user's fault.
+fn advice(code: ResultCode) -> &'static str {
+    if code == ResultCode::SECURITY_NOT_SUPPORTED {
+        ", a community server has no users: leave out the credentials"
+    } else {
+        ""
+    }
 }
 
 impl ClusterError {
@@ -167,7 +223,13 @@ impl ClusterError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Io { .. } | Self::Timeout { .. } | Self::Closed { .. } | Self::Unreachable { .. } => true,
+            // What TLS refuses once it refuses again: a certificate, a protocol version.
+            Self::Io { source, .. } => {
+                source.get_ref().is_none_or(|e| !e.is::<tokio_rustls::rustls::Error>())
+            }
+            Self::NoAnswer { .. } | Self::Timeout { .. } | Self::Closed { .. } | Self::Unreachable { .. } => {
+                true
+            }
             Self::Server { code, .. } => code.is_transient(),
             _ => false,
         }

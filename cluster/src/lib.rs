@@ -4,29 +4,39 @@
 //! pooled connections of our own ([`Connection`]): [`Scan`] streams the records of a set of partitions exactly as
 //! the server sends them, [`BatchMessage`] carries rows back byte for byte.
 
+mod access;
 mod batch;
 mod cluster;
+mod configuration;
 mod connection;
+mod credentials;
 mod error;
 mod filter;
 mod index;
+mod login;
 mod message;
 mod partition;
+mod racks;
 mod scan;
 mod seed;
 mod statistics;
+mod tls;
 mod udf;
 
 pub use batch::{
-    BatchFlags, BatchMessage, Exists, Generation, RowHead, RowResults, TTL_NEVER, void_time_now,
+    BatchFlags, BatchMessage, Exists, Generation, Row, RowHead, RowResults, TTL_NEVER, void_time_now,
 };
 pub use cluster::{Cluster, ConnectOptions, Node};
 pub use connection::Connection;
+pub use credentials::Credentials;
 pub use error::{ClusterError, ResultCode};
 pub use filter::ScanFilter;
 pub use index::{Indexes, SetIndex};
 pub use message::{Bins, ScanEvent, ScanRecord};
 pub use partition::{PARTITIONS, PartitionCursor, PartitionMap, partition_of};
+pub use racks::Racks;
 pub use scan::{Scan, ScanBlock, ScanRequest};
 pub use seed::Seed;
 pub use statistics::NamespaceStatistics;
+pub use tls::{TlsIdentity, TlsOptions};
+pub use tokio_rustls::rustls::{CipherSuite, ProtocolVersion};

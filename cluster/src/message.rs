@@ -12,7 +12,8 @@ pub(crate) const HEADER: usize = 22;
 const BODY_MAX: usize = 128 << 20;
 
 const VERSION: u8 = 2;
-const TYPE_MESSAGE: u8 = 3;
+pub(crate) const TYPE_ADMIN: u8 = 2;
+pub(crate) const TYPE_MESSAGE: u8 = 3;
 const TYPE_COMPRESSED: u8 = 4;
 
 pub(crate) mod info1 {
@@ -57,22 +58,27 @@ pub(crate) mod op {
     pub const WRITE: u8 = 2;
 }
 
-/// Reads an envelope and returns the length of the body behind it.
-pub(crate) fn parse_envelope(bytes: &[u8]) -> Result<usize, &'static str> {
+/// Reads an envelope of a message of this type and returns the length of the body behind it.
+pub(crate) fn parse_envelope(bytes: &[u8], expected: u8) -> Result<usize, &'static str> {
     let [version, kind, length @ ..] = bytes.first_chunk::<ENVELOPE>().ok_or("envelope cut short")?;
     let size = length.iter().fold(0_usize, |size, &byte| size << 8 | usize::from(byte));
     match (*version, *kind) {
-        (VERSION, TYPE_MESSAGE) if size <= BODY_MAX => Ok(size),
-        (VERSION, TYPE_MESSAGE) => Err("message longer than 128 MiB"),
+        (VERSION, kind) if kind == expected && size <= BODY_MAX => Ok(size),
+        (VERSION, kind) if kind == expected => Err("message longer than 128 MiB"),
         (VERSION, TYPE_COMPRESSED) => Err("compressed message that was not asked for"),
         _ => Err("not a message envelope"),
     }
 }
 
+/// The envelope of a message of known length.
+pub(crate) fn envelope(kind: u8, size: usize) -> [u8; ENVELOPE] {
+    (u64::from(VERSION) << 56 | u64::from(kind) << 48 | size as u64).to_be_bytes()
+}
+
 /// Appends an envelope whose length is still unknown; [`close_envelope`] fills it in.
 pub(crate) fn open_envelope(out: &mut Vec<u8>) -> usize {
     let start = out.len();
-    out.extend_from_slice(&[VERSION, TYPE_MESSAGE, 0, 0, 0, 0, 0, 0]);
+    out.extend_from_slice(&envelope(TYPE_MESSAGE, 0));
     start
 }
 

@@ -1,6 +1,8 @@
 //! The scan: a stream of the records of a set of partitions, from one node.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::connection::Connection;
 use crate::filter::ScanFilter;
@@ -120,12 +122,21 @@ impl Scan {
 
     /// The next block of the stream; the last one ends with [`ScanEvent::Last`], after which there is no more.
     pub async fn next(&mut self) -> Result<ScanBlock<'_>, ClusterError> {
-        if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-            let node = self.connection.address().to_owned();
-            return Err(ClusterError::Timeout { verb: "scanning", node, after: self.total_timeout });
-        }
-        let body = self.connection.receive().await?;
+        let body = match self.deadline {
+            None => self.connection.receive().await?,
+            // A read whose bytes are there already would not notice that the time is up.
+            Some(deadline) if Instant::now() >= deadline => return Err(self.too_long()),
+            Some(deadline) => match tokio::time::timeout_at(deadline, self.connection.receive()).await {
+                Ok(body) => body?,
+                Err(_) => return Err(self.too_long()),
+            },
+        };
         Ok(ScanBlock { rest: self.connection.body(body), address: self.connection.address() })
+    }
+
+    fn too_long(&self) -> ClusterError {
+        let node = self.connection.address().to_owned();
+        ClusterError::Timeout { verb: "scanning", node, after: self.total_timeout }
     }
 
     /// The connection, to be used again; only after [`ScanEvent::Last`].

@@ -1,14 +1,18 @@
 //! How a server is described and started.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket};
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Enterprise};
 use crate::namespace::Namespace;
+use crate::security::{self, Proof, Security};
 use crate::server::DevServer;
+use crate::tls::{Tls, TlsFiles};
 
 /// The most nodes; succession lists and bitmaps are made for few.
 const MAX_NODES: usize = 64;
@@ -45,6 +49,24 @@ pub struct Builder {
     cluster_name: String,
     replication_factor: usize,
     namespaces: Vec<(String, u64, u32)>,
+    users: Vec<(String, Login)>,
+    session_ttl: Duration,
+    tls: Option<TlsFiles>,
+    racks: Option<Vec<u32>>,
+}
+
+/// How a user will log in.
+#[derive(Clone)]
+enum Login {
+    Password(String),
+    External(String),
+    Certificate,
+}
+
+impl std::fmt::Debug for Login {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[secret]")
+    }
 }
 
 impl Default for Builder {
@@ -55,6 +77,10 @@ impl Default for Builder {
             cluster_name: "devserver".into(),
             replication_factor: 2,
             namespaces: Vec::new(),
+            users: Vec::new(),
+            session_ttl: security::SESSION_TTL,
+            tls: None,
+            racks: None,
         }
     }
 }
@@ -102,6 +128,72 @@ impl Builder {
         self
     }
 
+    /// Adds a user, who logs in with this password (`INTERNAL`). With the first user the server serves nobody who has
+    /// not logged in. Every user may do everything.
+    #[must_use]
+    pub fn user(mut self, name: impl Into<String>, password: impl Into<String>) -> Builder {
+        self.users.push((name.into(), Login::Password(password.into())));
+        self
+    }
+
+    /// Adds a user whose password some other service would know (`EXTERNAL`).
+    #[must_use]
+    pub fn external_user(mut self, name: impl Into<String>, password: impl Into<String>) -> Builder {
+        self.users.push((name.into(), Login::External(password.into())));
+        self
+    }
+
+    /// Adds a user who logs in with a TLS certificate that has this common name (`PKI`).
+    #[must_use]
+    pub fn certified_user(mut self, name: impl Into<String>) -> Builder {
+        self.users.push((name.into(), Login::Certificate));
+        self
+    }
+
+    /// How long the token of a login is good for further connections, a day when not said; counted in seconds.
+    #[must_use]
+    pub fn session_ttl(mut self, ttl: Duration) -> Builder {
+        self.session_ttl = ttl;
+        self
+    }
+
+    /// All nodes speak TLS only, with this certificate and key in PEM. `name` is what clients find in the certificate.
+    #[must_use]
+    pub fn tls(
+        mut self,
+        name: impl Into<String>,
+        certificate: impl Into<String>,
+        key: impl Into<String>,
+    ) -> Builder {
+        let (name, certificate, key) = (name.into(), certificate.into(), key.into());
+        self.tls = Some(TlsFiles { name, certificate, key, client_ca: None });
+        self
+    }
+
+    /// Like [`tls`](Self::tls), and clients must have a certificate of these authorities (PEM).
+    #[must_use]
+    pub fn mutual_tls(
+        self,
+        name: impl Into<String>,
+        certificate: impl Into<String>,
+        key: impl Into<String>,
+        authorities: impl Into<String>,
+    ) -> Builder {
+        let mut builder = self.tls(name, certificate, key);
+        if let Some(tls) = &mut builder.tls {
+            tls.client_ca = Some(authorities.into());
+        }
+        builder
+    }
+
+    /// The rack of each node, in the order of their numbers; the same for every namespace. Replicas lie in other racks
+    /// than their masters as long as there are any.
+    #[must_use]
+    pub fn racks(mut self, racks: impl Into<Vec<u32>>) -> Builder {
+        self.racks = Some(racks.into());
+        self
+    }
+
     fn check(&self) -> Result<(), ServerError> {
         let wrong = |text: String| Err(ServerError::Build(text));
         if !(1..=MAX_NODES).contains(&self.nodes) {
@@ -112,6 +204,11 @@ impl Builder {
         }
         if self.replication_factor == 0 {
             return wrong("a replication factor of 0".into());
+        }
+        if let Some(racks) = &self.racks
+            && racks.len() != self.nodes
+        {
+            return wrong(format!("{} racks for {} nodes, each has one", racks.len(), self.nodes));
         }
         for (at, (name, ..)) in self.namespaces.iter().enumerate() {
             if name.is_empty()
@@ -129,8 +226,9 @@ impl Builder {
 
     /// Starts all nodes on the present tokio runtime. They listen when this returns.
     #[expect(clippy::unused_async, reason = "async says that a runtime must be there")]
-    pub async fn start(self) -> Result<DevServer, ServerError> {
+    pub async fn start(mut self) -> Result<DevServer, ServerError> {
         self.check()?;
+        let enterprise = self.enterprise()?;
         let mut listeners = Vec::new();
         for node in 0..self.nodes {
             let mut address = self.listen;
@@ -151,8 +249,24 @@ impl Builder {
             .into_iter()
             .map(|(name, limit, default_ttl)| Arc::new(Namespace::new(name, limit, default_ttl)))
             .collect();
-        let cluster = Cluster::new(self.cluster_name, namespaces, self.replication_factor, &addresses);
+        let cluster =
+            Cluster::new(self.cluster_name, namespaces, self.replication_factor, &addresses, enterprise);
         Ok(DevServer::open(Arc::new(cluster), addresses, listeners))
+    }
+
+    /// What only the enterprise edition has.
+    fn enterprise(&mut self) -> Result<Enterprise, ServerError> {
+        let proof = |login| match login {
+            Login::Password(password) => Ok(Proof::Password(security::hash(&password)?)),
+            Login::External(password) => Ok(Proof::External(password)),
+            Login::Certificate => Ok(Proof::Certificate),
+        };
+        let users = std::mem::take(&mut self.users).into_iter();
+        let users: HashMap<_, _> =
+            users.map(|(name, login)| Ok((name, proof(login)?))).collect::<Result<_, ServerError>>()?;
+        let security = (!users.is_empty()).then(|| Security::new(users, self.session_ttl));
+        let tls = self.tls.take().map(Tls::new).transpose()?;
+        Ok(Enterprise { security, tls, racks: self.racks.take() })
     }
 }
 

@@ -12,7 +12,29 @@ use crate::counters::Counters;
 use crate::faults::Faults;
 use crate::namespace::Namespace;
 use crate::record::PARTITIONS;
+use crate::security::Security;
+use crate::tls::Tls;
 use crate::udf::Modules;
+
+/// What only the enterprise edition has, as far as the server was given it.
+#[derive(Debug, Default)]
+pub(crate) struct Enterprise {
+    pub(crate) security: Option<Security>,
+    pub(crate) tls: Option<Tls>,
+    /// The rack of each node.
+    pub(crate) racks: Option<Vec<u32>>,
+}
+
+impl Enterprise {
+    /// Whether the server has anything of it, and so is one.
+    pub(crate) fn is_there(&self) -> bool {
+        self.security.is_some() || self.tls.is_some() || self.racks.is_some()
+    }
+
+    pub(crate) fn rack(&self, node: usize) -> u32 {
+        self.racks.as_ref().and_then(|racks| racks.get(node)).copied().unwrap_or(0)
+    }
+}
 
 /// Shared state of all nodes.
 #[derive(Debug)]
@@ -20,6 +42,7 @@ pub(crate) struct Cluster {
     pub(crate) name: String,
     pub(crate) namespaces: Vec<Arc<Namespace>>,
     pub(crate) replication_factor: usize,
+    pub(crate) enterprise: Enterprise,
     pub(crate) clock: Clock,
     pub(crate) modules: Modules,
     pub(crate) faults: Faults,
@@ -60,6 +83,7 @@ impl Cluster {
         namespaces: Vec<Arc<Namespace>>,
         replication_factor: usize,
         addresses: &[SocketAddr],
+        enterprise: Enterprise,
     ) -> Cluster {
         let n = addresses.len();
         // Masters are dealt out in turn; who follows differs from partition to partition, so that the
@@ -72,7 +96,7 @@ impl Cluster {
                     let turn = (partition / n) % rest.len();
                     rest.rotate_left(turn);
                 }
-                std::iter::once(master).chain(rest).collect()
+                across_racks(std::iter::once(master).chain(rest), &enterprise)
             })
             .collect();
         let clock = Clock::default();
@@ -80,6 +104,7 @@ impl Cluster {
             name,
             namespaces,
             replication_factor,
+            enterprise,
             started: clock.now_secs(),
             clock,
             modules: Modules::default(),
@@ -185,6 +210,24 @@ impl Cluster {
     }
 }
 
+/// Puts nodes of racks that did not have their turn before the others.
+fn across_racks(line: impl Iterator<Item = usize>, enterprise: &Enterprise) -> Vec<usize> {
+    let mut left: Vec<usize> = line.collect();
+    let mut line = Vec::with_capacity(left.len());
+    let mut had = Vec::new();
+    while !left.is_empty() {
+        let next = left.iter().position(|node| !had.contains(&enterprise.rack(*node)));
+        let Some(at) = next else {
+            had.clear();
+            continue;
+        };
+        let node = left.remove(at);
+        had.push(enterprise.rack(node));
+        line.push(node);
+    }
+    line
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -192,7 +235,7 @@ mod tests {
     fn cluster(nodes: u16) -> Cluster {
         let addresses: Vec<SocketAddr> =
             (0..nodes).map(|node| SocketAddr::from(([127, 0, 0, 1], 3000 + node))).collect();
-        Cluster::new("c".into(), Vec::new(), 2, &addresses)
+        Cluster::new("c".into(), Vec::new(), 2, &addresses, Enterprise::default())
     }
 
     fn owned(cluster: &Cluster, node: usize, replica: usize) -> u32 {

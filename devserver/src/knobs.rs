@@ -9,6 +9,7 @@ use crate::cluster::Cluster;
 use crate::counters::Counts;
 use crate::faults::{Fault, FaultId};
 use crate::record::PARTITIONS;
+use crate::security::{self, Proof};
 
 /// What tests turn: faults, ownership, the clock; and what they read: counters.
 #[derive(Clone, Debug)]
@@ -63,6 +64,21 @@ impl Knobs {
     #[must_use]
     pub fn master_of(&self, partition: usize) -> Option<usize> {
         if partition < PARTITIONS { self.cluster.master(partition) } else { None }
+    }
+
+    /// Forgets all sessions, as nodes that start again do: their tokens are refused. Open connections stay.
+    pub fn forget_sessions(&self) {
+        if let Some(security) = &self.cluster.enterprise.security {
+            security.forget_sessions();
+        }
+    }
+
+    /// Changes a user's password and ends his sessions, on a server that has users.
+    pub fn set_password(&self, user: &str, password: &str) -> Result<(), ServerError> {
+        if let Some(security) = &self.cluster.enterprise.security {
+            security.set_user(user, Proof::Password(security::hash(password)?));
+        }
+        Ok(())
     }
 
     /// Moves the server's clock forward for good: records expire, last-update times grow.

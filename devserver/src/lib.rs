@@ -1,14 +1,14 @@
 //! An in-memory server that speaks enough of the Aerospike protocol for the official clients.
 //!
 //! **This is a development server**: for tests, for demonstrations, for a first look. It keeps everything in
-//! the memory of one process and nothing on disk; it knows no users and no encryption; it replicates nothing,
-//! although its nodes divide the partitions among themselves and answer for each other as nodes with two
-//! copies would. Never keep data in it that you want to have tomorrow, and never let strangers reach its
+//! the memory of one process and nothing on disk; it replicates nothing, although its nodes divide the
+//! partitions among themselves and answer for each other as nodes with two copies would. Never keep data in it that you want to have tomorrow, and never let strangers reach its
 //! ports.
 //!
-//! It answers as Aerospike Community Edition 8.1.2 does: reads, writes, batches, list, map and HLL
+//! It answers as Aerospike Community Edition 8.1.2 does, or, when it was given users, TLS or racks, as the Enterprise
+//! Edition does: reads, writes, batches, list, map and HLL
 //! operations, queries by partition, expressions, secondary index definitions, UDF registration, expiry,
-//! truncation, and the info commands that clients ask. What it does not have it refuses: users, durable
+//! truncation, and the info commands that clients ask. What it does not have it refuses: roles, durable
 //! deletes, transactions of several records, running UDFs, background queries, geographic queries, bitwise
 //! operations on blobs.
 //!
@@ -48,9 +48,11 @@ mod range;
 mod record;
 mod result_code;
 mod s2;
+mod security;
 mod server;
 mod sha1;
 mod sindex;
+mod tls;
 mod transaction;
 mod udf;
 mod write;

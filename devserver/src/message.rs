@@ -17,7 +17,6 @@ pub(crate) mod info2 {
     pub(crate) const GENERATION_GT: u8 = 1 << 3;
     pub(crate) const DURABLE_DELETE: u8 = 1 << 4;
     pub(crate) const CREATE_ONLY: u8 = 1 << 5;
-    pub(crate) const RELAX_AP_LONG_QUERY: u8 = 1 << 6;
     pub(crate) const RESPOND_ALL_OPS: u8 = 1 << 7;
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Cluster;
@@ -16,11 +17,17 @@ use crate::faults::Kind;
 use crate::info;
 use crate::message::{
     ENVELOPE, HEADER, Head, MAX_BODY, Request, TYPE_ADMIN, TYPE_INFO, TYPE_MESSAGE, envelope, info1, info2,
+    info3,
 };
 use crate::record::Digest;
 use crate::result_code::ResultCode;
+use crate::security::Peer;
+use crate::tls::Socket;
 use crate::transaction::Transaction;
 use crate::{batch, query};
+
+/// How long a client may take for its TLS handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// The connection is at its end: closed by the peer, cut by a fault, or unusable.
 #[derive(Debug)]
@@ -47,7 +54,7 @@ pub(crate) async fn serve(
             Some(_) = connections.join_next() => {}
             accepted = listener.accept() => match accepted {
                 Ok((socket, peer)) => {
-                    connections.spawn(Connection::new(socket, cluster.clone(), node).run(peer));
+                    connections.spawn(serve_client(socket, peer, cluster.clone(), node));
                 }
                 // Out of file descriptors, most likely: wait for some to come back.
                 Err(error) => {
@@ -59,6 +66,35 @@ pub(crate) async fn serve(
     }
     drop(listener);
     connections.shutdown().await;
+}
+
+async fn serve_client(socket: TcpStream, address: SocketAddr, cluster: Arc<Cluster>, node: usize) {
+    log::debug!("node {node} serves {address}");
+    if socket.set_nodelay(true).is_err() {
+        return;
+    }
+    let counters = cluster.counters[node].clone();
+    Counters::add(&counters.connections, 1);
+    let accepted = match &cluster.enterprise.tls {
+        None => Ok((Either::Left(socket), None)),
+        Some(tls) => match tokio::time::timeout(HANDSHAKE, tls.accept(socket)).await {
+            Ok(accepted) => accepted,
+            Err(elapsed) => Err(elapsed.into()),
+        },
+    };
+    match accepted {
+        Ok((socket, certified)) => {
+            let peer = Peer { certified, user: None };
+            let reply = Reply::default();
+            Connection { socket, cluster, node, counters, peer, reply, sent: 0, send_timeout: None }
+                .run()
+                .await;
+        }
+        Err(error) => {
+            log::warn!("node {node} has no TLS with {address}: {error}");
+            Counters::add(&counters.closed_connections, 1);
+        }
+    }
 }
 
 /// The bytes of a reply that are not yet sent: whole blocks, and the one being filled.
@@ -99,10 +135,12 @@ impl Reply {
 
 /// One client connection.
 pub(crate) struct Connection {
-    socket: TcpStream,
+    socket: Socket,
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) node: usize,
     pub(crate) counters: Arc<Counters>,
+    /// Who is at the other end, when the server has users.
+    peer: Peer,
     pub(crate) reply: Reply,
     /// Bytes sent of the present reply.
     sent: u64,
@@ -117,17 +155,7 @@ impl Drop for Connection {
 }
 
 impl Connection {
-    fn new(socket: TcpStream, cluster: Arc<Cluster>, node: usize) -> Connection {
-        let counters = cluster.counters[node].clone();
-        Counters::add(&counters.connections, 1);
-        Connection { socket, cluster, node, counters, reply: Reply::default(), sent: 0, send_timeout: None }
-    }
-
-    async fn run(mut self, peer: SocketAddr) {
-        log::debug!("node {} serves {peer}", self.node);
-        if self.socket.set_nodelay(true).is_err() {
-            return;
-        }
+    async fn run(mut self) {
         let mut body = Vec::new();
         while self.serve_one(&mut body).await.is_ok() {
             // A big request or reply is not remembered for the rest of the connection's life.
@@ -165,7 +193,11 @@ impl Connection {
                 self.begin(Kind::Info).await?;
                 Counters::add(&self.counters.infos, 1);
                 self.reply.open_block();
-                info::answer(&self.cluster, self.node, body, &mut self.reply.out);
+                if self.is_stranger() {
+                    self.reply.out.extend_from_slice(b"ERROR:80:not authenticated\n");
+                } else {
+                    info::answer(&self.cluster, self.node, body, &mut self.reply.out);
+                }
                 self.reply.close_block_as(TYPE_INFO);
                 if self.reply.out.is_empty() {
                     self.reply.out.extend_from_slice(&envelope(TYPE_INFO, 0));
@@ -173,7 +205,7 @@ impl Connection {
                 self.flush(Kind::Info).await
             }
             TYPE_MESSAGE => self.serve_message(body).await,
-            TYPE_ADMIN => self.refuse_login().await,
+            TYPE_ADMIN => self.serve_admin(body).await,
             kind => {
                 log::warn!("requests of type {kind} are not part of the development server");
                 Err(Closed)
@@ -181,13 +213,25 @@ impl Connection {
         }
     }
 
-    /// Answers a login as the community edition does: result 51, security is not supported.
-    async fn refuse_login(&mut self) -> Result<(), Closed> {
-        const NOT_SUPPORTED: u8 = 51;
+    /// Whether the server has users and this is none of them.
+    fn is_stranger(&self) -> bool {
+        self.cluster.enterprise.security.is_some() && self.peer.user.is_none()
+    }
+
+    /// Answers a login; without users as the community edition does.
+    async fn serve_admin(&mut self, body: &[u8]) -> Result<(), Closed> {
         self.reply.open_block();
-        let mut message = [0; 16];
-        message[1] = NOT_SUPPORTED;
-        self.reply.out.extend_from_slice(&message);
+        match &self.cluster.enterprise.security {
+            None => {
+                let mut message = [0; 16];
+                message[1] = ResultCode::SECURITY_NOT_SUPPORTED.0;
+                self.reply.out.extend_from_slice(&message);
+            }
+            Some(security) => {
+                let (clock, out) = (&self.cluster.clock, &mut self.reply.out);
+                security.answer(self.node, clock, body, &mut self.peer, &self.counters, out);
+            }
+        }
         self.reply.close_block_as(TYPE_ADMIN);
         self.flush(Kind::Any).await
     }
@@ -198,15 +242,23 @@ impl Connection {
             return self.answer_code(Kind::Any, ResultCode::PARAMETER).await;
         };
         let Request { head, fields, ops } = request;
+        if self.is_stranger() {
+            let info3 = if head.info1 & info1::BATCH != 0 { info3::LAST } else { 0 };
+            self.reply.open_block();
+            Head { info3, result: ResultCode::NOT_AUTHENTICATED.0, ..Head::default() }
+                .put(&mut self.reply.out);
+            return self.send_block(Kind::Any).await;
+        }
         if head.info1 & info1::BATCH != 0 {
             self.begin(Kind::Batch).await?;
             Counters::add(&self.counters.batches, 1);
             return batch::execute(self, &request).await;
         }
         let Some(digest) = fields.digest else {
+            let running = self.counters.begin_query();
             self.begin(Kind::Query).await?;
             Counters::add(&self.counters.queries, 1);
-            return query::execute(self, &request).await;
+            return query::execute(self, &request, running).await;
         };
         let is_write = head.info2 & info2::WRITE != 0;
         let (kind, counter) =

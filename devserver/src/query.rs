@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::cluster::Cluster;
-use crate::counters::Counters;
+use crate::counters::{Counters, RunningQuery};
 use crate::expression::{Filter, View};
 use crate::faults::Kind;
 use crate::message::{HEADER, Head, Op, Request, field, info1, info2, info3, put_field, put_op};
@@ -59,12 +59,14 @@ struct Query<'a> {
     socket_timeout: Option<Duration>,
     /// A short query ends in its last block.
     is_short: bool,
-    /// Replicas may serve too.
-    relaxed: bool,
 }
 
 /// Executes a query request and sends its reply.
-pub(crate) async fn execute(connection: &mut Connection, request: &Request<'_>) -> Result<(), Closed> {
+pub(crate) async fn execute(
+    connection: &mut Connection,
+    request: &Request<'_>,
+    running: RunningQuery,
+) -> Result<(), Closed> {
     let cluster = connection.cluster.clone();
     let query = match Query::parse(&cluster, request) {
         Ok(query) => query,
@@ -76,12 +78,17 @@ pub(crate) async fn execute(connection: &mut Connection, request: &Request<'_>) 
     };
     Counters::add(&connection.counters.query_partitions, query.partitions.len() as u64);
     connection.send_timeout = query.socket_timeout;
-    let result = stream(connection, &cluster, &query).await;
+    let result = stream(connection, &cluster, &query, running).await;
     connection.send_timeout = None;
     result
 }
 
-async fn stream(connection: &mut Connection, cluster: &Cluster, query: &Query<'_>) -> Result<(), Closed> {
+async fn stream(
+    connection: &mut Connection,
+    cluster: &Cluster,
+    query: &Query<'_>,
+    running: RunningQuery,
+) -> Result<(), Closed> {
     let began = Instant::now();
     let mut sent = 0;
     connection.reply.open_block();
@@ -90,7 +97,7 @@ async fn stream(connection: &mut Connection, cluster: &Cluster, query: &Query<'_
             // Partitions without a match send nothing that would let others run.
             tokio::task::consume_budget().await;
             // Ownership may change between two blocks of a partition.
-            if !query.is_served(cluster, connection.node, partition) {
+            if cluster.refuses(partition) || !cluster.holds(connection.node, partition) {
                 partition_done(&mut connection.reply.out, partition, ResultCode::UNAVAILABLE);
                 break;
             }
@@ -120,6 +127,8 @@ async fn stream(connection: &mut Connection, cluster: &Cluster, query: &Query<'_
         connection.reply.open_block();
     }
     Head { info3: info3::LAST, ..Head::default() }.put(&mut connection.reply.out);
+    // Who has read the last block may ask again at once.
+    drop(running);
     connection.send_block(Kind::Query).await
 }
 
@@ -193,13 +202,7 @@ impl<'a> Query<'a> {
                 .filter(|ms| *ms > 0)
                 .map(|ms| Duration::from_millis(ms.into())),
             is_short,
-            relaxed: is_short || head.info2 & info2::RELAX_AP_LONG_QUERY != 0,
         })
-    }
-
-    fn is_served(&self, cluster: &Cluster, node: usize, partition: usize) -> bool {
-        let is_master = cluster.master(partition) == Some(node);
-        !cluster.refuses(partition) && (is_master || (self.relaxed && cluster.holds(node, partition)))
     }
 
     fn covers(&self, set: SetId) -> bool {

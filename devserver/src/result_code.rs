@@ -81,6 +81,20 @@ codes! {
     OP_NOT_APPLICABLE = 26,
     /// The filter expression excluded the record.
     FILTERED_OUT = 27,
+    /// A login on a server that cannot know users.
+    SECURITY_NOT_SUPPORTED = 51,
+    /// A command of the admin protocol that this server does not have.
+    SECURITY_COMMAND = 54,
+    /// A message of the admin protocol that does not hold together.
+    SECURITY_FIELD = 55,
+    /// No such user.
+    USER = 60,
+    /// A wrong password, or none.
+    CREDENTIAL = 65,
+    /// The session token is too old.
+    SESSION_EXPIRED = 66,
+    /// Nobody has logged in on this connection.
+    NOT_AUTHENTICATED = 80,
     /// A UDF failed; the server stores UDFs and runs none.
     UDF_EXECUTION = 100,
     /// The value is not GeoJSON.

@@ -17,7 +17,6 @@ use crate::sindex;
 
 /// The version of the server whose answers these are.
 const BUILD: &str = "8.1.2.0";
-const EDITION: &str = "Aerospike Community Edition";
 const FEATURES: &str = "batch-any;batch-index;blob-bits;cdt-index;cdt-list;cdt-map;cluster-stable;float;geo;\
 sindex-exists;peers;pipelining;pquery;pscans;query-show;relaxed-sc;replicas;replicas-all;replicas-master;\
 replicas-max;truncate-namespace;udf";
@@ -75,12 +74,14 @@ pub(crate) fn answer(cluster: &Cluster, node: usize, body: &[u8], out: &mut Vec<
 
 fn command_answer(cluster: &Cluster, node: usize, command: &Command<'_>) -> Result<String, InfoError> {
     let params = command.params;
+    let (tls, is_enterprise) = (cluster.enterprise.tls.as_ref(), cluster.enterprise.is_there());
     Ok(match command.name {
         "build" => BUILD.into(),
-        "version" => format!("{EDITION} build {BUILD}"),
-        "edition" => EDITION.into(),
+        "version" => format!("{} build {BUILD}", edition(cluster)),
+        "edition" => edition(cluster).into(),
         "release" => {
-            format!("edition={EDITION};version={BUILD};os=devserver;arch={};sha=0", std::env::consts::ARCH)
+            let edition = edition(cluster);
+            format!("edition={edition};version={BUILD};os=devserver;arch={};sha=0", std::env::consts::ARCH)
         }
         "features" => FEATURES.into(),
         "node" | "name" => Cluster::node_name(node),
@@ -97,7 +98,7 @@ fn command_answer(cluster: &Cluster, node: usize, command: &Command<'_>) -> Resu
         "statistics" => statistics::node(cluster, node),
         "get-stats" => statistics::get(cluster, node, command)?,
         "objects" => statistics::objects(cluster, node).to_string(),
-        "histogram" | "get-config" | "config-get" => statistics::config(cluster, command)?,
+        "histogram" | "get-config" | "config-get" => statistics::config(cluster, node, command)?,
         "partition-generation" => cluster.partition_generation().to_string(),
         "rebalance-generation" => (cluster.partition_generation() + 1).to_string(),
         "replicas" => replicas(cluster, node, command)?,
@@ -106,9 +107,17 @@ fn command_answer(cluster: &Cluster, node: usize, command: &Command<'_>) -> Resu
         "partition-info" => statistics::partition_info(cluster, node),
         "cluster-stable" => service::cluster_stable(cluster, command)?,
         "peers-generation" => cluster.peers_generation().to_string(),
-        "peers-clear-std" | "alumni-clear-std" => service::peers(cluster, node, true),
-        "peers-clear-alt" | "alumni-clear-alt" => service::peers(cluster, node, false),
-        "service-clear-std" | "service" => cluster.members()[node].address.to_string(),
+        "peers-clear-std" | "alumni-clear-std" => service::peers(cluster, node, tls.is_none(), ""),
+        "peers-clear-alt" | "alumni-clear-alt" => service::peers(cluster, node, false, ""),
+        "peers-tls-std" | "alumni-tls-std" if is_enterprise => {
+            service::peers(cluster, node, tls.is_some(), tls.map_or("", |tls| &tls.name))
+        }
+        "peers-tls-alt" | "alumni-tls-alt" if is_enterprise => service::peers(cluster, node, false, ""),
+        "service-clear-std" | "service" if tls.is_none() => cluster.members()[node].address.to_string(),
+        "service-tls-std" if tls.is_some() => cluster.members()[node].address.to_string(),
+        "service-tls-std" | "service-tls-alt" if is_enterprise => String::new(),
+        "racks" if is_enterprise => service::racks(cluster, command)?,
+        "rack-ids" if is_enterprise => each_namespace(cluster, &cluster.enterprise.rack(node).to_string()),
         "services" | "services-alumni" => service::services(cluster, node),
         "user-agent-set" => {
             let value = command.required("value")?;
@@ -134,8 +143,8 @@ fn command_answer(cluster: &Cluster, node: usize, command: &Command<'_>) -> Resu
         "sindex" => old_sindex(cluster, params)?,
         "truncate" => truncate::set(cluster, command)?,
         "truncate-namespace" => truncate::namespace(cluster, command)?,
-        "service-clear-alt" | "services-alternate" | "admin-clear-std" | "admin-tls-std" | "query-show"
-        | "health-outliers" | "health-stats" | "logs" => String::new(),
+        "service-clear-std" | "service" | "service-clear-alt" | "services-alternate" | "admin-clear-std"
+        | "admin-tls-std" | "query-show" | "health-outliers" | "health-stats" | "logs" => String::new(),
         "query-abort" => {
             command.required("id")?;
             return Err(InfoError::new(ResultCode::NOT_FOUND, "id not active"));
@@ -158,6 +167,10 @@ fn command_answer(cluster: &Cluster, node: usize, command: &Command<'_>) -> Resu
         }
         _ => return Err(InfoError::parameter("unrecognized command")),
     })
+}
+
+fn edition(cluster: &Cluster) -> &'static str {
+    if cluster.enterprise.is_there() { "Aerospike Enterprise Edition" } else { "Aerospike Community Edition" }
 }
 
 /// The namespace of a slash argument; the inner text is the answer that says there is none.

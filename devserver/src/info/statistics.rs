@@ -79,10 +79,10 @@ pub(super) fn namespace(cluster: &Cluster, node: usize, name: &str) -> String {
         ("migrate_tx_partitions_remaining", "0".into()),
         ("migrate_rx_partitions_remaining", "0".into()),
     ];
-    format!("{};{}", join(&state), namespace_config(cluster, namespace))
+    format!("{};{}", join(&state), namespace_config(cluster, node, namespace))
 }
 
-fn namespace_config(cluster: &Cluster, namespace: &Namespace) -> String {
+fn namespace_config(cluster: &Cluster, node: usize, namespace: &Namespace) -> String {
     join(&[
         ("allow-ttl-without-nsup", "false".into()),
         ("conflict-resolution-policy", "generation".into()),
@@ -91,7 +91,7 @@ fn namespace_config(cluster: &Cluster, namespace: &Namespace) -> String {
         ("max-record-size", crate::record::MAX_RECORD.to_string()),
         ("nsup-period", "120".into()),
         ("partition-tree-sprigs", "256".into()),
-        ("rack-id", "0".into()),
+        ("rack-id", cluster.enterprise.rack(node).to_string()),
         ("replication-factor", cluster.replication_factor.to_string()),
         ("strong-consistency", "false".into()),
         ("index-type", "mem".into()),
@@ -196,21 +196,30 @@ pub(super) fn get(cluster: &Cluster, node: usize, command: &Command<'_>) -> Resu
 }
 
 /// `get-config`: of the service, or of a namespace.
-pub(super) fn config(cluster: &Cluster, command: &Command<'_>) -> Result<String, InfoError> {
+pub(super) fn config(cluster: &Cluster, node: usize, command: &Command<'_>) -> Result<String, InfoError> {
     if command.name == "histogram" {
         command.required_namespace()?;
         return Ok(String::new());
     }
     match command.get("context") {
         Some("namespace") => {
-            let name = command.required_namespace()?;
+            // Until 8.1 it was called `id`.
+            let name = command.get("id").map_or_else(|| command.required_namespace(), Ok)?;
             match find_namespace(cluster, name) {
-                Some(namespace) => Ok(namespace_config(cluster, namespace)),
+                Some(namespace) => Ok(namespace_config(cluster, node, namespace)),
                 None => Err(InfoError::new(ResultCode::NAMESPACE, "namespace not found on node")),
             }
         }
         Some("security" | "xdr") => Ok(String::new()),
-        Some("network") => Ok("heartbeat.mode=mesh".into()),
+        Some("network") => {
+            let address = cluster.members()[node].address;
+            let port = if cluster.enterprise.tls.is_some() { "tls-port" } else { "port" };
+            Ok(format!(
+                "service.{port}={};service.address={};heartbeat.mode=mesh",
+                address.port(),
+                address.ip()
+            ))
+        }
         _ => Ok(join(&[
             ("batch-max-requests", "0".into()),
             ("cluster-name", cluster.name.clone()),

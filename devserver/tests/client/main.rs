@@ -14,4 +14,5 @@ mod policies;
 mod queries;
 mod raw;
 mod records;
+mod security;
 mod support;

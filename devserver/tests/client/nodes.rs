@@ -6,10 +6,16 @@ use abs_devserver::{DevServer, PARTITIONS};
 use aerospike::{BasePolicy, Bins, QueryPolicy, Statement};
 
 use crate::raw::{self, Connection, Message};
-use crate::support::{NAMESPACE, Setup, bin, key, numbers};
+use crate::support::{MEMORY, NAMESPACE, Setup, bin, key, numbers};
 
 fn all() -> Statement {
     Statement::new(NAMESPACE, "s", Bins::All)
+}
+
+/// Nodes without replicas: each serves what it masters and nothing else.
+async fn alone(nodes: usize) -> Setup {
+    let builder = DevServer::builder().nodes(nodes).namespace(NAMESPACE, MEMORY);
+    Setup::from(builder.replication_factor(1)).await
 }
 
 /// Waits until the client knows `count` nodes.
@@ -44,8 +50,8 @@ async fn partitions_are_shared_evenly() {
 }
 
 #[tokio::test]
-async fn a_node_refuses_queries_of_partitions_it_does_not_own() {
-    let setup = Setup::new(3).await;
+async fn a_node_refuses_queries_of_partitions_it_does_not_have() {
+    let setup = alone(3).await;
     setup.fill("s", 200).await;
     let knobs = setup.server.knobs();
     let partitions: Vec<u16> = (0..PARTITIONS as u16).collect();
@@ -78,7 +84,7 @@ async fn a_node_serves_single_records_of_any_partition() {
 
 #[tokio::test]
 async fn a_moved_partition_is_found_at_its_new_node() {
-    let setup = Setup::new(2).await;
+    let setup = alone(2).await;
     setup.fill("s", 100).await;
     let knobs = setup.server.knobs();
     let key = key("s", 5);

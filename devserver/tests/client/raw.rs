@@ -7,6 +7,7 @@ use tokio::net::TcpStream;
 
 pub const READ: u8 = 1;
 pub const GET_ALL: u8 = 2;
+pub const BATCH: u8 = 8;
 /// Third info byte.
 pub const LAST: u8 = 1;
 pub const PARTITION_DONE: u8 = 4;
@@ -54,6 +55,18 @@ pub fn write(namespace: &str, digest: &[u8; 20], bin: &str) -> Vec<u8> {
     body.extend_from_slice(bin.as_bytes());
     body.extend_from_slice(&[0; 8]);
     enveloped(3, &body)
+}
+
+/// A message of the admin protocol.
+pub fn admin(command: u8, fields: &[(u8, &[u8])]) -> Vec<u8> {
+    let mut body = vec![0, 0, command, fields.len() as u8];
+    body.extend_from_slice(&[0; 12]);
+    for (kind, data) in fields {
+        body.extend_from_slice(&(data.len() as u32 + 1).to_be_bytes());
+        body.push(*kind);
+        body.extend_from_slice(data);
+    }
+    enveloped(2, &body)
 }
 
 fn body([info1, info2, info3]: [u8; 3], fields: &[(u8, &[u8])], n_ops: u16) -> Vec<u8> {
@@ -124,10 +137,24 @@ impl Connection {
         parse(&block).pop().unwrap()
     }
 
+    /// The result code of an admin message and the first field of its answer.
+    pub async fn admin(&mut self, request: &[u8]) -> (u8, Option<Vec<u8>>) {
+        self.send(request).await;
+        let block = self.block().await.unwrap();
+        let mut fields = &block[16..];
+        let field = (block[3] > 0).then(|| sized(&mut fields)[1..].to_vec());
+        (block[1], field)
+    }
+
+    /// The answer to one info command, or to a request that is no info command for this server.
+    pub async fn info_text(&mut self, command: &str) -> String {
+        self.send(&enveloped(1, format!("{command}\n").as_bytes())).await;
+        String::from_utf8(self.block().await.unwrap()).unwrap()
+    }
+
     /// The answer to one info command.
     pub async fn info(&mut self, command: &str) -> String {
-        self.send(&enveloped(1, format!("{command}\n").as_bytes())).await;
-        let text = String::from_utf8(self.block().await.unwrap()).unwrap();
+        let text = self.info_text(command).await;
         text.trim_end_matches('\n').split_once('\t').unwrap().1.to_owned()
     }
 

@@ -1,0 +1,9 @@
+//! Logins, TLS, racks and configuration, over real sockets to the development server.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod configuration;
+mod logins;
+mod racks;
+mod support;
+mod tls;

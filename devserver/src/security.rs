@@ -1,0 +1,225 @@
+//! Users: logins, session tokens, and who is let in (the enterprise edition's part of the protocol).
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::builder::ServerError;
+use crate::clock::Clock;
+use crate::counters::Counters;
+use crate::message::{Malformed, put_field, take, take_u8, take_u32};
+use crate::result_code::ResultCode;
+
+/// Commands of the admin protocol.
+const AUTHENTICATE: u8 = 0;
+const LOGIN: u8 = 20;
+
+/// Fields of the admin protocol.
+mod field {
+    pub(super) const USER: u8 = 0;
+    pub(super) const CREDENTIAL: u8 = 3;
+    pub(super) const CLEAR_PASSWORD: u8 = 4;
+    pub(super) const SESSION_TOKEN: u8 = 5;
+    pub(super) const SESSION_TTL: u8 = 6;
+}
+
+/// Bytes of an admin message before its fields: scheme, result, command, number of fields, 12 reserved.
+const HEADER: usize = 16;
+/// How long a session lasts unless the builder says otherwise: the real server's default, a day.
+pub(crate) const SESSION_TTL: Duration = Duration::from_hours(24);
+
+/// The salt (`7EqJtq98hPqEX7fNZaFWoO`) and the cost with which clients hash passwords.
+const SALT: [u8; 16] = [244, 107, 11, 190, 207, 254, 141, 27, 6, 103, 216, 79, 109, 193, 216, 169];
+const COST: u32 = 10;
+
+/// How a user shows who he is.
+pub(crate) enum Proof {
+    /// By a password of which the server knows the hash.
+    Password(String),
+    /// By a password that some other service knows.
+    External(String),
+    /// By his TLS certificate.
+    Certificate,
+}
+
+/// The hash of a password as clients send it and servers store it.
+pub(crate) fn hash(password: &str) -> Result<String, ServerError> {
+    let parts = bcrypt::hash_with_salt(password, COST, SALT);
+    let parts = parts.map_err(|e| ServerError::Build(format!("the password of a user: {e}")))?;
+    Ok(parts.format_for_version(bcrypt::Version::TwoA))
+}
+
+/// Who is behind a connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Peer {
+    /// The user that the TLS certificate names.
+    pub(crate) certified: Option<String>,
+    /// The user that logged in.
+    pub(crate) user: Option<String>,
+}
+
+/// The users of a server that has some.
+pub(crate) struct Security {
+    users: Mutex<HashMap<String, Proof>>,
+    session_ttl: Duration,
+    /// By token: its node, its user, and when it ends (seconds since 2010).
+    sessions: Mutex<HashMap<Vec<u8>, (usize, String, u32)>>,
+}
+
+impl std::fmt::Debug for Security {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Security").finish_non_exhaustive()
+    }
+}
+
+/// What a request asks.
+#[derive(Default)]
+struct Fields<'a> {
+    user: Option<&'a [u8]>,
+    credential: Option<&'a [u8]>,
+    clear_password: Option<&'a [u8]>,
+    token: Option<&'a [u8]>,
+}
+
+impl Security {
+    pub(crate) fn new(users: HashMap<String, Proof>, session_ttl: Duration) -> Security {
+        let (users, sessions) = (Mutex::new(users), Mutex::default());
+        Security { users, session_ttl, sessions }
+    }
+
+    /// Changes how a user shows who he is. Sessions that he has end.
+    pub(crate) fn set_user(&self, name: &str, proof: Proof) {
+        self.users.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), proof);
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, (_, user, _)| user != name);
+    }
+
+    /// Forgets all sessions, as a server that starts again does.
+    pub(crate) fn forget_sessions(&self) {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Answers an admin message, and notes in `peer` who has logged in.
+    pub(crate) fn answer(
+        &self,
+        node: usize,
+        clock: &Clock,
+        body: &[u8],
+        peer: &mut Peer,
+        counters: &Counters,
+        out: &mut Vec<u8>,
+    ) {
+        let result =
+            parse(body).map_err(|Malformed| ResultCode::SECURITY_FIELD).and_then(|(command, fields)| {
+                match command {
+                    LOGIN => {
+                        Counters::add(&counters.logins, 1);
+                        self.log_in(node, clock, &fields, peer).map(Some)
+                    }
+                    AUTHENTICATE => {
+                        Counters::add(&counters.authentications, 1);
+                        self.authenticate(node, clock, &fields, peer).map(|()| None)
+                    }
+                    _ if peer.user.is_none() => Err(ResultCode::NOT_AUTHENTICATED),
+                    _ => Err(ResultCode::SECURITY_COMMAND),
+                }
+            });
+        let mut head = [0; HEADER];
+        let (code, token) = match result {
+            Ok(token) => (ResultCode::OK, token),
+            Err(code) => (code, None),
+        };
+        head[1] = code.0;
+        head[3] = if token.is_some() { 2 } else { 0 };
+        out.extend_from_slice(&head);
+        if let Some(token) = token {
+            let seconds = u32::try_from(self.session_ttl.as_secs()).unwrap_or(u32::MAX);
+            put_field(out, field::SESSION_TOKEN, &[&token]);
+            put_field(out, field::SESSION_TTL, &[&seconds.to_be_bytes()]);
+        }
+    }
+
+    fn log_in(
+        &self,
+        node: usize,
+        clock: &Clock,
+        fields: &Fields<'_>,
+        peer: &mut Peer,
+    ) -> Result<Vec<u8>, ResultCode> {
+        let user = self.prove(fields, peer)?;
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        // Each has keys of its own: nobody guesses them who does not try hard.
+        let token: Vec<u8> =
+            (0..4).flat_map(|part| RandomState::new().hash_one(part).to_be_bytes()).collect();
+        let end = clock.now_secs().saturating_add(self.session_ttl.as_secs() as u32);
+        sessions.insert(token.clone(), (node, user.clone(), end));
+        peer.user = Some(user);
+        Ok(token)
+    }
+
+    fn authenticate(
+        &self,
+        node: usize,
+        clock: &Clock,
+        fields: &Fields<'_>,
+        peer: &mut Peer,
+    ) -> Result<(), ResultCode> {
+        let Some(token) = fields.token else {
+            // As clients did before there were sessions.
+            peer.user = Some(self.prove(fields, peer)?);
+            return Ok(());
+        };
+        let sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        let named = fields.user.map(|name| String::from_utf8_lossy(name).into_owned());
+        match sessions.get(token) {
+            Some((of, user, end))
+                if *of == node && named.or(peer.certified.clone()).as_ref() == Some(user) =>
+            {
+                if clock.now_secs() >= *end {
+                    return Err(ResultCode::SESSION_EXPIRED);
+                }
+                peer.user = Some(user.clone());
+                Ok(())
+            }
+            _ => Err(ResultCode::CREDENTIAL),
+        }
+    }
+
+    /// The user that the fields, or the certificate without fields, show.
+    fn prove(&self, fields: &Fields<'_>, peer: &Peer) -> Result<String, ResultCode> {
+        let users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(name) = fields.user else {
+            let name = peer.certified.clone().ok_or(ResultCode::USER)?;
+            return match users.get(&name) {
+                Some(Proof::Certificate) => Ok(name),
+                _ => Err(ResultCode::USER),
+            };
+        };
+        let name = String::from_utf8_lossy(name).into_owned();
+        let holds = match users.get(&name).ok_or(ResultCode::USER)? {
+            Proof::Password(hash) => fields.credential == Some(hash.as_bytes()),
+            Proof::External(password) => fields.clear_password == Some(password.as_bytes()),
+            Proof::Certificate => false,
+        };
+        if holds { Ok(name) } else { Err(ResultCode::CREDENTIAL) }
+    }
+}
+
+fn parse(body: &[u8]) -> Result<(u8, Fields<'_>), Malformed> {
+    let mut data = body;
+    let head = take(&mut data, HEADER)?;
+    let mut fields = Fields::default();
+    for _ in 0..head[3] {
+        let len = take_u32(&mut data)? as usize;
+        let kind = take_u8(&mut data)?;
+        let value = take(&mut data, len.checked_sub(1).ok_or(Malformed)?)?;
+        match kind {
+            field::USER => fields.user = Some(value),
+            field::CREDENTIAL => fields.credential = Some(value),
+            field::CLEAR_PASSWORD => fields.clear_password = Some(value),
+            field::SESSION_TOKEN => fields.token = Some(value),
+            _ => {}
+        }
+    }
+    Ok((head[2], fields))
+}
