@@ -66,11 +66,8 @@ fn embedded() -> Child {
 }
 
 async fn connect(address: &str) -> Cluster {
-    let options = ConnectOptions {
-        seeds: vec![address.parse().expect("an address")],
-        timeout: Duration::from_secs(5),
-        use_services_alternate: false,
-    };
+    let seeds = vec![address.parse().expect("an address")];
+    let options = ConnectOptions { timeout: Duration::from_secs(5), ..ConnectOptions::new(seeds) };
     for _ in 0..50 {
         if let Ok(cluster) = Cluster::connect(options.clone()).await {
             return cluster;

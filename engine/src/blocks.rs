@@ -4,15 +4,14 @@
 //! anything. So whoever needs a block reads and skims the next stretch under the file's lock, and parses it outside:
 //! one big file keeps as many workers busy as many small ones.
 
-use std::collections::VecDeque;
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use abs_asb::{
     Content, Decompressor, Decryptor, ENCRYPTION_HEAD, EncryptionKey, Header, MAX_ITEM, Position, Skimmer,
     sniff,
 };
-use abs_storage::{ByteRange, ObjectInfo, ObjectPath, ObjectReader, Storage};
+use abs_storage::{ByteRange, ObjectPath, ObjectReader, Storage};
 
 use crate::error::EngineError;
 use crate::limiter::{Limiter, limit};
@@ -42,83 +41,60 @@ pub(crate) struct FileKind {
     pub compressed: bool,
 }
 
-/// The files of a job.
+/// Where files come from, and what is common to them.
 #[derive(Debug)]
 pub(crate) struct BlockSource {
     storage: Arc<dyn Storage>,
     key: Option<EncryptionKey>,
-    bandwidth: Option<Limiter>,
+    bandwidth: Option<Arc<Limiter>>,
     progress: Arc<RestoreProgress>,
-    files: Mutex<Files>,
+    /// Files that were read to their end.
+    ended: AtomicU64,
 }
 
-#[derive(Debug)]
-struct Files {
-    unopened: VecDeque<ObjectPath>,
-    open: Vec<Arc<SharedFile>>,
+impl BlockSource {
+    pub(crate) fn new(
+        storage: Arc<dyn Storage>,
+        key: Option<EncryptionKey>,
+        bandwidth: Option<Arc<Limiter>>,
+        progress: Arc<RestoreProgress>,
+    ) -> Self {
+        Self { storage, key, bandwidth, progress, ended: AtomicU64::new(0) }
+    }
+
+    /// How many files were read to their end.
+    pub(crate) fn ended(&self) -> u64 {
+        self.ended.load(Relaxed)
+    }
 }
 
+/// A file that workers take turns to read.
 #[derive(Debug)]
-struct SharedFile {
+pub(crate) struct SharedFile {
     reader: tokio::sync::Mutex<Option<TextReader>>,
 }
 
-/// The file a worker reads from at the moment.
-#[derive(Debug, Default)]
-pub(crate) struct Current(Option<Arc<SharedFile>>);
-
-impl BlockSource {
-    /// A source of all blocks of `files`.
-    pub(crate) fn new(
-        storage: Arc<dyn Storage>,
-        files: Vec<ObjectInfo>,
-        key: Option<EncryptionKey>,
-        bandwidth: Option<Limiter>,
-        progress: Arc<RestoreProgress>,
-    ) -> Self {
-        progress.total_bytes.fetch_add(files.iter().map(|file| file.size).sum(), Relaxed);
-        let unopened = files.into_iter().map(|file| file.path).collect();
-        Self { storage, key, bandwidth, progress, files: Mutex::new(Files { unopened, open: Vec::new() }) }
+impl SharedFile {
+    pub(crate) fn new(path: ObjectPath) -> Self {
+        Self { reader: tokio::sync::Mutex::new(Some(TextReader::new(path))) }
     }
 
-    /// Puts the next block into `block`, from the worker's current file, else from one that nobody reads yet, else
-    /// from any; false when all files have been read.
+    /// Puts the next block into `block`; false when the file is at its end, or was given up by another worker.
     pub(crate) async fn next(
         &self,
-        current: &mut Current,
+        source: &BlockSource,
         block: &mut TextBlock,
     ) -> Result<bool, EngineError> {
-        loop {
-            let Some(file) = current.0.take().or_else(|| self.choose()) else { return Ok(false) };
-            let mut reader = file.reader.lock().await;
-            if let Some(mut open) = reader.take() {
-                // Only a reader that is well goes back: after an error another worker would read on from anywhere.
-                if open.next(self, block).await? {
-                    *reader = Some(open);
-                    drop(reader);
-                    current.0 = Some(file);
-                    return Ok(true);
-                }
-            }
-            drop(reader);
-            self.files().open.retain(|open| !Arc::ptr_eq(open, &file));
+        let mut reader = self.reader.lock().await;
+        // Only a reader that is well goes back: after an error another worker would read on from anywhere.
+        let Some(mut open) = reader.take() else { return Ok(false) };
+        let more = open.next(source, block).await?;
+        if more {
+            *reader = Some(open);
+        } else {
+            source.ended.fetch_add(1, Relaxed);
         }
-    }
-
-    fn files(&self) -> std::sync::MutexGuard<'_, Files> {
-        self.files.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn choose(&self) -> Option<Arc<SharedFile>> {
-        let mut files = self.files();
-        if let Some(path) = files.unopened.pop_front() {
-            let reader = tokio::sync::Mutex::new(Some(TextReader::new(path)));
-            let file = Arc::new(SharedFile { reader });
-            files.open.push(Arc::clone(&file));
-            return Some(file);
-        }
-        // The one with the fewest workers.
-        files.open.iter().min_by_key(|file| Arc::strong_count(file)).cloned()
+        Ok(more)
     }
 }
 
@@ -308,7 +284,7 @@ impl Source {
             decryptor.apply(&mut out[start..]);
         }
         job.progress.bytes_read.fetch_add(count as u64, Relaxed);
-        limit(job.bandwidth.as_ref(), count as u64).await;
+        limit(job.bandwidth.as_deref(), count as u64).await;
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use abs_asb::{EncodeError, FileError, FrameError};
 use abs_cluster::{ClusterError, ResultCode};
-use abs_storage::StorageError;
+use abs_storage::{ErrorKind, StorageError};
 
 /// An error of the engine.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +14,9 @@ pub enum EngineError {
     /// The storage failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// The backups could not be listed, or lack what was asked for.
+    #[error(transparent)]
+    Catalog(#[from] crate::catalog::CatalogError),
     /// A partition could not be read, however often it was tried.
     #[error("namespace {namespace}, partition {partition}: given up after {attempts} attempts: {cause}")]
     Partition {
@@ -118,4 +121,19 @@ pub enum EngineError {
     /// A worker of the job panicked; a defect of this program.
     #[error("a worker of the job failed: {0}")]
     Worker(String),
+}
+
+impl EngineError {
+    /// True when the same run may succeed a little later.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Cluster(e) => e.is_transient(),
+            // Another run of ours, or the user, may make room.
+            Self::Storage(e) => matches!(e.kind, ErrorKind::Io(_) | ErrorKind::Full(_)),
+            // Only what is transient is tried more than once.
+            Self::Partition { .. } | Self::Batch { .. } | Self::Worker(_) => true,
+            _ => false,
+        }
+    }
 }

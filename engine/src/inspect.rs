@@ -9,11 +9,11 @@ use serde::Serialize;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::blocks::{BlockSource, Current, TextBlock};
+use crate::blocks::{BlockSource, SharedFile, TextBlock};
 use crate::error::EngineError;
+use crate::files::{find, read_metadata};
 use crate::metadata::Metadata;
 use crate::progress::RestoreProgress;
-use crate::restore::{find, read_metadata};
 
 /// What one file holds.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -148,12 +148,12 @@ async fn read_items(
     key: Option<EncryptionKey>,
     report: &mut FileReport,
 ) -> Result<(), EngineError> {
-    let source = BlockSource::new(storage, vec![file], key, None, Arc::new(RestoreProgress::default()));
-    let mut current = Current::default();
+    let source = BlockSource::new(storage, key, None, Arc::new(RestoreProgress::default()));
+    let file = SharedFile::new(file.path);
     let mut block = TextBlock::default();
     let mut value = Vec::new();
     loop {
-        let more = source.next(&mut current, &mut block).await?;
+        let more = file.next(&source, &mut block).await?;
         if let Some(kind) = &block.kind {
             report.version = match kind.header.version {
                 Version::V3_1 => "3.1".to_owned(),

@@ -1,32 +1,58 @@
-//! The engine: one backup of one namespace over a set of partitions, one restore of the files of a folder.
+//! The engine: one backup of one namespace over a set of partitions, one restore of the files of a folder, in parts.
 //!
-//! Backup: [`backup()`] cuts the partitions into batches; scan workers turn the records of a batch into blocks of
-//! .asb text; file writers compress, encrypt and store the blocks. Restore: [`restore()`] reads files in blocks of
-//! whole records; workers turn them into batches of rows per node; senders write those and count the answers.
-//! Everything runs on the caller's multi-threaded runtime and has ended when they return. To end them early, cancel
-//! them: a future that is dropped cannot clean up behind itself.
+//! A run is begun, its work is handed out piece by piece, and it is finished; who hands out and who works is the caller's
+//! business. Nothing here knows of actors.
+//!
+//! | | backup | restore |
+//! |---|---|---|
+//! | the run, shared by its workers | [`BackupRun`] | [`RestoreRun`] |
+//! | the books, owned by one | [`PartitionQueue`] of [`Batch`]es, with a [`NodeLoad`] | [`FileQueue`] of [`FileTask`]s |
+//! | a worker | [`Scanner`]: a batch at a time, of any run | [`RestoreWorker`]: a file at a time, of one run |
+//! | what the runs of a job share | [`BackupLimits`] | [`RestoreLimits`] |
+//!
+//! Scanners turn the records of a batch into blocks of .asb text; the run's file writers compress, encrypt and store the
+//! blocks. Restore workers read files in blocks of whole records and turn them into batches of rows per node, which are
+//! sent and whose answers are counted. A scanner that panics loses its batch only: [`PartitionQueue::lost`] hands it out
+//! again from where its last block ended. A restore worker that panics fails its run, for nobody knows which of its rows
+//! were sent.
+//!
+//! Everything runs on a multi-threaded runtime. To end a run early, cancel it: a future that is dropped cannot clean up
+//! behind itself.
 
 mod backup;
 mod blocks;
+pub mod catalog;
 mod error;
+mod estimate;
+mod fault;
+mod files;
+mod folder;
 mod inspect;
-
 mod limiter;
+mod limits;
 mod metadata;
+mod outcome;
 mod plan;
 mod progress;
 mod queue;
 mod restore;
+mod restore_worker;
 mod rows;
 mod scanner;
 mod sender;
 mod writer;
 
-pub use backup::{BackupReport, backup};
+pub use backup::{BackupReport, BackupRun};
 pub use error::EngineError;
+#[cfg(feature = "faults")]
+pub use fault::{Fault, FaultPoint};
+pub use files::{FileQueue, FileTask, FileTaskId};
 pub use inspect::{FileReport, FolderReport, inspect};
-
+pub use limits::{BackupLimits, RestoreLimits};
 pub use metadata::{METADATA_FILE, Metadata};
 pub use plan::{BackupPlan, PartitionChoice, RestorePlan};
 pub use progress::{BackupProgress, BackupSnapshot, RestoreProgress, RestoreSnapshot};
-pub use restore::{RestoreReport, restore};
+pub use queue::{Batch, BatchEnd, BatchId, NodeLoad, PartitionQueue};
+pub use restore::{RestoreReport, RestoreRun};
+pub use restore_worker::RestoreWorker;
+pub use scanner::Scanner;

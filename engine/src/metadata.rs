@@ -15,19 +15,30 @@ pub struct Metadata {
     /// When the backup began; milliseconds.
     #[serde(serialize_with = "write_time", deserialize_with = "read_time")]
     pub created: DateTime<Utc>,
-    /// When it ended.
-    #[serde(serialize_with = "write_time", deserialize_with = "read_time")]
+    /// When it ended; when it began if older versions do not say.
+    #[serde(
+        serialize_with = "write_time",
+        deserialize_with = "read_time",
+        default = "Metadata::no_lower_bound"
+    )]
     pub finished: DateTime<Utc>,
-    /// The lower bound of the records' last update; the year 1 for a full backup.
-    #[serde(serialize_with = "write_time", deserialize_with = "read_time")]
+    /// The lower bound of the records' last update; the year 1 for a full backup, and before 3.0 for every one.
+    #[serde(
+        serialize_with = "write_time",
+        deserialize_with = "read_time",
+        default = "Metadata::no_lower_bound"
+    )]
     pub from: DateTime<Utc>,
     /// The namespace.
     pub namespace: String,
     /// Records in the files.
+    #[serde(default)]
     pub record_count: u64,
     /// Bytes of the files.
+    #[serde(default)]
     pub byte_count: u64,
     /// Number of .asb files.
+    #[serde(default)]
     pub file_count: u64,
     /// Index definitions in the files.
     #[serde(default)]
@@ -60,7 +71,9 @@ impl Metadata {
 
     /// Reads the text of a file.
     pub fn from_yaml(text: &[u8]) -> Result<Self, serde_norway::Error> {
-        serde_norway::from_slice(text)
+        let mut metadata: Self = serde_norway::from_slice(text)?;
+        metadata.finished = metadata.finished.max(metadata.created);
+        Ok(metadata)
     }
 }
 
@@ -87,6 +100,16 @@ mod tests {
         let metadata = Metadata::from_yaml(text.as_bytes()).unwrap();
         assert_eq!(metadata.from, Metadata::no_lower_bound());
         assert_eq!(metadata.to_yaml().unwrap(), text);
+    }
+
+    #[test]
+    fn what_older_services_left_out_is_filled_in() {
+        // As 2.0 wrote it: without an end, without what the files are packed with, without zeros.
+        let text = "created: 2024-03-14T13:13:28.96962301Z\nnamespace: test\nbyte-count: 48\nfile-count: 1\n";
+        let metadata = Metadata::from_yaml(text.as_bytes()).unwrap();
+        assert_eq!(metadata.finished, metadata.created);
+        assert_eq!(metadata.from, Metadata::no_lower_bound());
+        assert_eq!((metadata.record_count, metadata.byte_count, metadata.compression.as_str()), (0, 48, ""));
     }
 
     #[test]

@@ -3,8 +3,13 @@
 use std::time::Duration;
 
 use abs_asb::EncryptionKey;
-use abs_config::Retry;
+use abs_config::{
+    BackupSettings, Bandwidth, Compression, Existing, RecordRate, RestoreSettings, Retry, SizeMb,
+};
 use chrono::{DateTime, Utc};
+
+#[cfg(feature = "faults")]
+use crate::fault::Fault;
 
 /// Ten retries over about eleven seconds: long enough for a cluster to re-form after a node left.
 const RETRY: Retry = Retry { base: Duration::from_millis(100), multiplier: 1.5, max_retries: 10 };
@@ -19,6 +24,8 @@ pub enum PartitionChoice {
     Partitions(Vec<u16>),
     /// Those that these nodes, by name or `HOST:PORT`, master when the backup starts.
     Nodes(Vec<String>),
+    /// Those that the nodes of these racks master when the backup starts.
+    Racks(Vec<u32>),
 }
 
 /// A backup of one namespace.
@@ -32,10 +39,16 @@ pub struct BackupPlan {
     pub bins: Vec<String>,
     /// Which partitions.
     pub partitions: PartitionChoice,
-    /// Only records last updated at this time or later.
+    /// Racks to read from, the best first; each partition's master when none of them has it.
+    pub prefer_racks: Vec<u32>,
+    /// Only records last updated at this time or later. For an incremental backup it is the `created` of the one before:
+    /// servers keep the time of an update in milliseconds, so one in that very millisecond may be younger than the other
+    /// backup's scan, and is read again rather than lost.
     pub modified_after: Option<DateTime<Utc>>,
     /// Only records last updated before this time.
     pub modified_before: Option<DateTime<Utc>>,
+    /// Only records last updated before the backup's `created`.
+    pub sealed: bool,
     /// Only records that this base64 expression lets through.
     pub filter: Option<String>,
     /// Write no records.
@@ -44,7 +57,9 @@ pub struct BackupPlan {
     pub no_indexes: bool,
     /// Write no UDF modules.
     pub no_udfs: bool,
-    /// Scans at a time; at least 1.
+    /// Leave nothing behind, no file and no metadata.yaml, when there is no record to write.
+    pub skip_empty: bool,
+    /// Scans at a time over the whole job; at least 1.
     pub parallel: usize,
     /// Files written at a time; at least 1.
     pub parallel_write: usize,
@@ -66,6 +81,10 @@ pub struct BackupPlan {
     pub total_timeout: Duration,
     /// When to try a partition again.
     pub retry: Retry,
+    /// What goes wrong in the workers.
+    #[cfg(feature = "faults")]
+    #[doc(hidden)]
+    pub fault: Option<Fault>,
 }
 
 impl BackupPlan {
@@ -77,12 +96,15 @@ impl BackupPlan {
             sets: Vec::new(),
             bins: Vec::new(),
             partitions: PartitionChoice::All,
+            prefer_racks: Vec::new(),
             modified_after: None,
             modified_before: None,
+            sealed: false,
             filter: None,
             no_records: false,
             no_indexes: false,
             no_udfs: false,
+            skip_empty: false,
             parallel: 4,
             parallel_write: 4,
             file_limit: 0,
@@ -94,6 +116,42 @@ impl BackupPlan {
             socket_timeout: Duration::from_secs(10),
             total_timeout: Duration::ZERO,
             retry: RETRY,
+            #[cfg(feature = "faults")]
+            fault: None,
+        }
+    }
+}
+
+impl BackupPlan {
+    /// A full backup of `namespace` by a policy, its encryption key fetched.
+    ///
+    /// The policy's retries are those of a namespace that failed and belong to whoever begins runs; a partition is tried
+    /// again as by [`new`](Self::new), which bridges the seconds that a cluster needs to re-form.
+    #[must_use]
+    pub fn from_settings(
+        settings: &BackupSettings,
+        namespace: impl Into<String>,
+        key: Option<EncryptionKey>,
+    ) -> Self {
+        Self {
+            no_records: !settings.records,
+            no_indexes: !settings.indexes,
+            no_udfs: !settings.udfs,
+            sealed: settings.sealed,
+            parallel: settings.parallel.get() as usize,
+            parallel_write: settings.parallel_write.get() as usize,
+            file_limit: settings.file_limit.map_or(0, SizeMb::bytes),
+            compact: settings.compact,
+            compression: match settings.compression {
+                Compression::None => None,
+                Compression::Zstd(level) => Some(level.get()),
+            },
+            encryption: key,
+            records_per_second: settings.records_per_second.map_or(0, RecordRate::get),
+            bandwidth: settings.bandwidth.map_or(0, Bandwidth::bytes_per_second),
+            socket_timeout: settings.socket_timeout.unwrap_or(Duration::MAX),
+            total_timeout: settings.total_timeout.unwrap_or(Duration::ZERO),
+            ..Self::new(namespace)
         }
     }
 }
@@ -125,11 +183,11 @@ pub struct RestorePlan {
     pub extra_ttl: u32,
     /// Count records that the server refuses for good instead of failing.
     pub ignore_record_error: bool,
-    /// Readers at a time; at least 1.
+    /// Readers at a time over the whole job; at least 1.
     pub parallel: usize,
     /// Rows per batch; at least 1.
     pub batch_size: usize,
-    /// Batches in flight; at least 1.
+    /// Batches in flight over the whole job; at least 1.
     pub max_async_batches: usize,
     /// Write record by record.
     pub disable_batch_writes: bool,
@@ -139,10 +197,16 @@ pub struct RestorePlan {
     pub bandwidth: u64,
     /// How long a node may be silent.
     pub socket_timeout: Duration,
+    /// How long one attempt at a batch may take; zero for no limit.
+    pub total_timeout: Duration,
     /// The key that the files were encrypted with.
     pub encryption: Option<EncryptionKey>,
     /// When to write a batch again.
     pub retry: Retry,
+    /// What goes wrong in the workers.
+    #[cfg(feature = "faults")]
+    #[doc(hidden)]
+    pub fault: Option<Fault>,
 }
 
 impl RestorePlan {
@@ -169,8 +233,108 @@ impl RestorePlan {
             records_per_second: 0,
             bandwidth: 0,
             socket_timeout: Duration::from_secs(10),
+            total_timeout: Duration::ZERO,
             encryption: None,
             retry: RETRY,
+            #[cfg(feature = "faults")]
+            fault: None,
+        }
+    }
+}
+
+impl RestorePlan {
+    /// A restore of a backup of namespace `source` by a policy, its encryption key fetched. When the policy maps a namespace
+    /// to another, the backup must be of that one.
+    #[must_use]
+    pub fn from_settings(settings: &RestoreSettings, source: &str, key: Option<EncryptionKey>) -> Self {
+        let (source, destination) = match &settings.namespace {
+            Some(map) => (map.source.as_str(), map.destination.as_str()),
+            None => (source, source),
+        };
+        let (unique, replace, if_older) = match settings.existing {
+            Existing::Stays => (true, false, true),
+            Existing::TakesBins { if_older } => (false, false, if_older),
+            Existing::IsReplaced { if_older } => (false, true, if_older),
+        };
+        Self {
+            sets: settings.set_list.clone(),
+            bins: settings.bin_list.clone(),
+            no_records: !settings.records,
+            no_indexes: !settings.indexes,
+            no_udfs: !settings.udfs,
+            no_generation: !if_older,
+            unique,
+            replace,
+            extra_ttl: settings.extra_ttl,
+            parallel: settings.parallel.get() as usize,
+            batch_size: settings.batch_size.get() as usize,
+            max_async_batches: settings.max_async_batches.get() as usize,
+            disable_batch_writes: !settings.batch_writes,
+            records_per_second: settings.tps.map_or(0, |rate| u64::from(rate.get())),
+            bandwidth: settings.bandwidth.map_or(0, Bandwidth::bytes_per_second),
+            socket_timeout: settings.socket_timeout.unwrap_or(Duration::MAX),
+            total_timeout: settings.total_timeout.unwrap_or(Duration::ZERO),
+            encryption: key,
+            retry: settings.retry,
+            ..Self::new(source, destination)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+
+    #[test]
+    fn a_backup_by_a_policy() {
+        let plan = BackupPlan::from_settings(&BackupSettings::default(), "n", None);
+        assert_eq!((plan.namespace.as_str(), plan.parallel, plan.parallel_write), ("n", 8, 8));
+        assert_eq!((plan.file_limit, plan.bandwidth, plan.records_per_second), (250 << 20, 0, 0));
+        assert_eq!((plan.socket_timeout, plan.total_timeout), (Duration::from_mins(1), Duration::ZERO));
+        assert!(!plan.no_records && !plan.no_indexes && !plan.no_udfs && !plan.sealed && !plan.compact);
+        assert!(plan.compression.is_none() && plan.encryption.is_none());
+
+        let settings = BackupSettings {
+            parallel: NonZeroU32::MIN,
+            records: false,
+            indexes: false,
+            udfs: false,
+            sealed: true,
+            compact: true,
+            compression: "zstd:7".parse().unwrap(),
+            socket_timeout: None,
+            total_timeout: Some(Duration::from_secs(1)),
+            bandwidth: Bandwidth::new(3),
+            records_per_second: RecordRate::new(5),
+            ..BackupSettings::default()
+        };
+        let plan = BackupPlan::from_settings(&settings, "n", None);
+        assert_eq!((plan.parallel, plan.parallel_write, plan.compression), (1, 8, Some(7)));
+        assert!(plan.no_records && plan.no_indexes && plan.no_udfs && plan.sealed && plan.compact);
+        assert_eq!((plan.socket_timeout, plan.total_timeout), (Duration::MAX, Duration::from_secs(1)));
+        assert_eq!((plan.bandwidth, plan.records_per_second), (3 << 20, 5));
+    }
+
+    #[test]
+    fn a_restore_by_a_policy() {
+        let plan = RestorePlan::from_settings(&RestoreSettings::default(), "n", None);
+        assert_eq!((plan.source.as_str(), plan.destination.as_str()), ("n", "n"));
+        assert_eq!((plan.parallel, plan.batch_size, plan.max_async_batches), (8, 128, 128));
+        assert!(!plan.unique && !plan.replace && !plan.no_generation && !plan.disable_batch_writes);
+        assert_eq!(plan.retry, Retry::default());
+
+        for (existing, expected) in [
+            (Existing::Stays, (true, false, false)),
+            (Existing::TakesBins { if_older: false }, (false, false, true)),
+            (Existing::IsReplaced { if_older: true }, (false, true, false)),
+            (Existing::IsReplaced { if_older: false }, (false, true, true)),
+        ] {
+            let settings = RestoreSettings { existing, batch_writes: false, ..RestoreSettings::default() };
+            let plan = RestorePlan::from_settings(&settings, "n", None);
+            assert_eq!((plan.unique, plan.replace, plan.no_generation), expected);
+            assert!(plan.disable_batch_writes);
         }
     }
 }

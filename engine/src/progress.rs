@@ -1,5 +1,6 @@
 //! Numbers that move while a job runs.
 
+use std::ops::AddAssign;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -17,13 +18,14 @@ pub struct BackupProgress {
 }
 
 /// The counters of a backup at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BackupSnapshot {
     /// Time since the job began.
     pub elapsed: Duration,
-    /// How many records there will be, as far as can be known; 0 when it cannot.
+    /// How many records there will be, as far as can be known; 0 when it cannot. Of a backup with a filter it is estimated
+    /// by the batches that were read, a single partition at first.
     pub expected_records: u64,
-    /// Records received from the cluster.
+    /// Records received from the cluster; those that a worker lost when it panicked are received again, and counted again.
     pub records_read: u64,
     /// Records handed to storage; the rest of those received are in flight.
     pub records_written: u64,
@@ -49,6 +51,19 @@ impl Default for BackupProgress {
             partitions_done: AtomicU64::default(),
             retries: AtomicU64::default(),
         }
+    }
+}
+
+impl AddAssign for BackupSnapshot {
+    /// Adds the counters of another part of the job; the time stays.
+    fn add_assign(&mut self, part: Self) {
+        self.expected_records += part.expected_records;
+        self.records_read += part.records_read;
+        self.records_written += part.records_written;
+        self.bytes_written += part.bytes_written;
+        self.files += part.files;
+        self.partitions_done += part.partitions_done;
+        self.retries += part.retries;
     }
 }
 
@@ -90,7 +105,7 @@ pub struct RestoreProgress {
 
 /// The counters of a restore at one moment. At the end
 /// `read = inserted + fresher + existed + ignored + skipped + expired`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RestoreSnapshot {
     /// Time since the job began.
     pub elapsed: Duration,
@@ -141,6 +156,25 @@ impl Default for RestoreProgress {
             indexes: zero(),
             udfs: zero(),
         }
+    }
+}
+
+impl AddAssign for RestoreSnapshot {
+    /// Adds the counters of another part of the job; the time stays.
+    fn add_assign(&mut self, part: Self) {
+        self.total_bytes += part.total_bytes;
+        self.bytes_read += part.bytes_read;
+        self.read += part.read;
+        self.inserted += part.inserted;
+        self.fresher += part.fresher;
+        self.existed += part.existed;
+        self.ignored += part.ignored;
+        self.skipped += part.skipped;
+        self.expired += part.expired;
+        self.in_doubt += part.in_doubt;
+        self.retries += part.retries;
+        self.indexes += part.indexes;
+        self.udfs += part.udfs;
     }
 }
 

@@ -9,15 +9,16 @@ use abs_cluster::{
     BatchFlags, BatchMessage, Cluster, ClusterError, Node, PartitionMap, ResultCode, RowResults, partition_of,
 };
 use abs_config::Retry;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::error::EngineError;
+use crate::limits::RestoreLimits;
+use crate::outcome::Outcome;
 use crate::progress::RestoreProgress;
 use crate::rows::digest_text;
 
-/// Bytes of batches in flight, over all of a job; bounds its memory whatever the size of records.
-const IN_FLIGHT: usize = 32 << 20;
+/// Bytes of batches in flight, over all runs of a job; bounds its memory whatever the size of records.
+pub(crate) const IN_FLIGHT: usize = 32 << 20;
 /// A batch is sent when it has this many bytes, whatever its number of rows.
 pub(crate) const BATCH_BYTES: usize = 1 << 20;
 
@@ -29,19 +30,19 @@ pub(crate) struct SendJob {
     pub singly: bool,
     pub ignore_record_error: bool,
     pub socket_timeout: Duration,
+    /// Of one attempt at a batch; zero for no limit.
+    pub total_timeout: Duration,
     pub retry: Retry,
+    pub limits: Arc<RestoreLimits>,
     pub progress: Arc<RestoreProgress>,
+    pub outcome: Arc<Outcome>,
     pub map: RwLock<Arc<PartitionMap>>,
-    pub slots: Arc<Semaphore>,
-    pub memory: Arc<Semaphore>,
+    /// Read by every batch in flight: who can write knows that nothing is.
+    pub in_flight: Arc<tokio::sync::RwLock<()>>,
     pub spare: Mutex<Vec<BatchMessage>>,
 }
 
 impl SendJob {
-    pub(crate) fn memory() -> Arc<Semaphore> {
-        Arc::new(Semaphore::new(IN_FLIGHT))
-    }
-
     /// The partition map in use.
     pub(crate) fn map(&self) -> Arc<PartitionMap> {
         Arc::clone(&self.map.read().unwrap_or_else(PoisonError::into_inner))
@@ -76,13 +77,14 @@ impl SendJob {
         }
         let bytes = batch.bytes().min(IN_FLIGHT) as u32;
         let closed = |_| EngineError::Canceled;
-        let slot = Arc::clone(&self.slots).acquire_owned().await.map_err(closed)?;
-        let memory = Arc::clone(&self.memory).acquire_many_owned(bytes).await.map_err(closed)?;
+        let slot = Arc::clone(&self.limits.batches).acquire_owned().await.map_err(closed)?;
+        let memory = Arc::clone(&self.limits.memory).acquire_many_owned(bytes).await.map_err(closed)?;
+        let in_flight = Arc::clone(&self.in_flight).read_owned().await;
         let job = Arc::clone(self);
         tasks.spawn(async move {
-            let result = job.send(node, batch).await;
-            drop((slot, memory));
-            result
+            let sent = job.outcome.stop.run_until_cancelled(job.send(node, batch)).await;
+            drop((slot, memory, in_flight));
+            sent.unwrap_or(Err(EngineError::Canceled))
         });
         Ok(())
     }
@@ -162,10 +164,21 @@ impl SendJob {
             }
         };
         connection.set_timeout(self.socket_timeout);
-        if self.singly {
-            connection.write_singly(batch, results).await?;
+        let write = async {
+            if self.singly {
+                connection.write_singly(batch, results).await
+            } else {
+                connection.write_batch(batch, results).await
+            }
+        };
+        if self.total_timeout.is_zero() {
+            write.await?;
         } else {
-            connection.write_batch(batch, results).await?;
+            // Rows without an answer by then are in doubt, as after a lost connection.
+            tokio::time::timeout(self.total_timeout, write).await.unwrap_or_else(|_| {
+                let (verb, node, after) = ("writing to", node.address(), self.total_timeout);
+                Err(ClusterError::Timeout { verb, node, after })
+            })?;
         }
         self.cluster.release(node, connection);
         Ok(())

@@ -1,45 +1,40 @@
 //! File writers: from blocks of text to the files of a backup.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use abs_asb::{Encoder, EncryptionKey, FrameWriter, Version};
-use abs_storage::{ObjectPath, ObjectWriter, Storage};
-use tokio_util::sync::CancellationToken;
+use abs_storage::{ObjectPath, ObjectWriter};
+use tokio::task::JoinSet;
 
 use crate::error::EngineError;
-use crate::limiter::{Limiter, limit};
+use crate::folder::RunFolder;
+use crate::limiter::limit;
+use crate::limits::BackupLimits;
+use crate::outcome::Outcome;
 use crate::progress::BackupProgress;
 use crate::scanner::{Block, recycle};
 
 /// What the writers of a backup share.
 #[derive(Debug)]
 pub(crate) struct WriteJob {
-    pub storage: Arc<dyn Storage>,
-    pub folder: ObjectPath,
+    pub folder: RunFolder,
     pub namespace: String,
     pub encoder: Encoder,
     pub compression: Option<i32>,
     pub encryption: Option<EncryptionKey>,
     /// Bytes after which a new file begins; 0 for no limit.
     pub file_limit: u64,
-    pub bandwidth: Option<Limiter>,
+    pub limits: Arc<BackupLimits>,
     pub progress: Arc<BackupProgress>,
-    /// Cancelled when the job is to end early. A write under way is never dropped, or its file might appear after
-    /// everybody went home: whoever writes looks here between two writes.
-    pub stop: CancellationToken,
+    /// A write under way is never dropped, or its file might appear after everybody went home: whoever writes looks for
+    /// the stop sign between two writes.
+    pub outcome: Arc<Outcome>,
     /// Number of the next file.
     pub next_file: AtomicU64,
-    /// Files that are there, or are about to be.
-    pub visible: Mutex<Vec<ObjectPath>>,
 }
 
 impl WriteJob {
-    /// Notes a file that is about to appear, to be deleted if the job fails.
-    pub(crate) fn note(&self, path: ObjectPath) {
-        self.visible.lock().unwrap_or_else(PoisonError::into_inner).push(path);
-    }
-
     /// Begins a file named `{prefix}_{namespace}_{n}.asb` whose text starts with the header.
     pub(crate) async fn begin(
         &self,
@@ -51,13 +46,14 @@ impl WriteJob {
         let name = format!("{prefix}_{}_{number}.asb", self.namespace);
         let path = self
             .folder
+            .path
             .join(&name)
             .map_err(|e| EngineError::Plan(format!("the namespace makes no file name: {e}")))?;
         let frame = FrameWriter::new(self.compression, self.encryption.as_ref())
             .map_err(|cause| EngineError::Frame { file: path.to_string(), cause })?;
         let mut header = Vec::with_capacity(64);
         self.encoder.header(version, first, &mut header);
-        let object = self.storage.create(&path).await?;
+        let object = self.folder.storage.create(&path).await?;
         self.progress.files.fetch_add(1, Relaxed);
         Ok(AsbFile { job: self, path, object, frame, header: Some(header), written: 0 })
     }
@@ -87,8 +83,8 @@ impl AsbFile<'_> {
     async fn store(&mut self, bytes: &mut Vec<u8>) -> Result<(), EngineError> {
         let length = bytes.len() as u64;
         if length > 0 {
-            let paced = limit(self.job.bandwidth.as_ref(), length);
-            self.job.stop.run_until_cancelled(paced).await.ok_or(EngineError::Canceled)?;
+            let paced = limit(self.job.limits.bytes.as_ref(), length);
+            self.job.outcome.stop.run_until_cancelled(paced).await.ok_or(EngineError::Canceled)?;
             self.object.write(bytes).await?;
             self.written += length;
             self.job.progress.bytes_written.fetch_add(length, Relaxed);
@@ -107,7 +103,7 @@ impl AsbFile<'_> {
             let _ = self.object.abort().await;
             return Err(e);
         }
-        self.job.note(self.path);
+        self.job.folder.note(self.path);
         self.object.commit().await?;
         Ok(())
     }
@@ -134,7 +130,31 @@ impl AsbFile<'_> {
     }
 }
 
-/// One of the writers of a backup: writes blocks to files of its own until there are no more.
+/// Writes blocks to `writers` files at a time until there are no more blocks, or the run is stopped; then nothing of it is
+/// left.
+pub(crate) async fn write_all(
+    job: Arc<WriteJob>,
+    writers: usize,
+    full: async_channel::Receiver<Block>,
+    empty: async_channel::Sender<Vec<u8>>,
+) {
+    let mut tasks = JoinSet::new();
+    for writer in 0..writers {
+        tasks.spawn(write_files(Arc::clone(&job), writer, full.clone(), empty.clone()));
+    }
+    // From here on only the tasks hold their ends: scanners find the channel closed when the last writer is gone.
+    drop((full, empty));
+    while let Some(joined) = tasks.join_next().await {
+        if let Err(e) = joined.unwrap_or_else(|e| Err(EngineError::Worker(e.to_string()))) {
+            job.outcome.fail(e);
+        }
+    }
+    if job.outcome.stop.is_cancelled() {
+        job.folder.discard().await;
+    }
+}
+
+/// One of the writers: writes blocks to files of its own until there are no more.
 pub(crate) async fn write_files(
     job: Arc<WriteJob>,
     writer: usize,
@@ -158,7 +178,7 @@ async fn write_blocks<'a>(
 ) -> Result<(), EngineError> {
     // The scanners end when the job is stopped, and the channel with them.
     while let Ok(mut block) = full.recv().await {
-        if job.stop.is_cancelled() {
+        if job.outcome.stop.is_cancelled() {
             return Err(EngineError::Canceled);
         }
         if block.records == 0 {
@@ -175,5 +195,5 @@ async fn write_blocks<'a>(
         job.progress.records_written.fetch_add(block.records, Relaxed);
         recycle(empty, block.text);
     }
-    if job.stop.is_cancelled() { Err(EngineError::Canceled) } else { Ok(()) }
+    if job.outcome.stop.is_cancelled() { Err(EngineError::Canceled) } else { Ok(()) }
 }

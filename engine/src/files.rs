@@ -1,0 +1,155 @@
+//! The files of a backup: found in a folder, handed out to workers.
+
+use std::collections::{HashMap, VecDeque};
+use std::ffi::OsStr;
+use std::path::Path;
+use std::sync::Arc;
+
+use abs_storage::{ObjectInfo, ObjectPath, Storage};
+
+use crate::blocks::SharedFile;
+use crate::error::EngineError;
+use crate::folder::place;
+use crate::metadata::{METADATA_FILE, Metadata};
+
+/// What is under a folder.
+pub(crate) struct Found {
+    /// Every `.asb` file, the largest first so that no big one is left for the end.
+    pub files: Vec<ObjectInfo>,
+    /// Every metadata.yaml.
+    pub metadata: Vec<ObjectPath>,
+}
+
+/// Looks for a backup; fails when there is none.
+pub(crate) async fn find(storage: &dyn Storage, folder: &ObjectPath) -> Result<Found, EngineError> {
+    let objects = storage.list(folder, true).await?.objects;
+    let name = |object: &ObjectInfo| Path::new(object.path.as_str()).file_name().map(OsStr::to_owned);
+    let metadata: Vec<_> = objects
+        .iter()
+        .filter(|object| name(object).is_some_and(|name| name == METADATA_FILE))
+        .map(|object| object.path.clone())
+        .collect();
+    let mut files = objects;
+    files.retain(|file| Path::new(file.path.as_str()).extension() == Some(OsStr::new("asb")));
+    // A backup may be of nothing: it has no files then.
+    if files.is_empty() && metadata.is_empty() {
+        return Err(EngineError::NoFiles { folder: place(storage, folder) });
+    }
+    files.sort_by_key(|file| std::cmp::Reverse(file.size));
+    Ok(Found { files, metadata })
+}
+
+/// Reads a metadata.yaml.
+pub(crate) async fn read_metadata(storage: &dyn Storage, path: &ObjectPath) -> Result<Metadata, EngineError> {
+    let text = storage.get(path, 1 << 20).await?;
+    Metadata::from_yaml(&text)
+        .map_err(|e| EngineError::BadFile { file: path.to_string(), what: e.to_string() })
+}
+
+/// Names a task among those of its queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FileTaskId(u64);
+
+/// A file for a worker to read to its end, perhaps together with others.
+#[derive(Debug)]
+pub struct FileTask {
+    id: FileTaskId,
+    path: ObjectPath,
+    pub(crate) file: Arc<SharedFile>,
+}
+
+impl FileTask {
+    /// Its name.
+    #[must_use]
+    pub fn id(&self) -> FileTaskId {
+        self.id
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &ObjectPath {
+        &self.path
+    }
+}
+
+/// Hands out the files of a run until all are read. Pure books: it never waits.
+#[derive(Debug)]
+pub struct FileQueue {
+    unopened: VecDeque<ObjectPath>,
+    open: Vec<OpenFile>,
+    /// Tasks handed out and not ended.
+    out: HashMap<FileTaskId, Arc<SharedFile>>,
+    last: FileTaskId,
+}
+
+#[derive(Debug)]
+struct OpenFile {
+    path: ObjectPath,
+    file: Arc<SharedFile>,
+    workers: usize,
+}
+
+impl FileQueue {
+    /// A queue of `files`, in this order.
+    pub(crate) fn new(files: Vec<ObjectInfo>) -> Self {
+        let unopened = files.into_iter().map(|file| file.path).collect();
+        Self { unopened, open: Vec::new(), out: HashMap::new(), last: FileTaskId(0) }
+    }
+
+    /// The next task: the largest file that nobody reads yet, else a share of the one with the fewest workers. `None` when
+    /// every file has been read to its end.
+    pub fn next_task(&mut self) -> Option<FileTask> {
+        if let Some(path) = self.unopened.pop_front() {
+            let file = Arc::new(SharedFile::new(path.clone()));
+            // It has no worker, and every other has one.
+            self.open.push(OpenFile { path, file, workers: 0 });
+        }
+        let open = self.open.iter_mut().min_by_key(|open| open.workers)?;
+        open.workers += 1;
+        self.last.0 += 1;
+        self.out.insert(self.last, Arc::clone(&open.file));
+        Some(FileTask { id: self.last, path: open.path.clone(), file: Arc::clone(&open.file) })
+    }
+
+    /// Ends a task: its file has been read to the end, or its run has failed.
+    pub fn ended(&mut self, id: FileTaskId) {
+        let Some(file) = self.out.remove(&id) else { return };
+        self.open.retain(|open| !Arc::ptr_eq(&open.file, &file));
+    }
+
+    /// True when no task is out and none will be.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.unopened.is_empty() && self.out.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each file once, in order; then shares of the file with the fewest workers, until it has been read.
+    #[test]
+    fn files_are_opened_first_and_shared_then() {
+        let file = |name: &str| ObjectInfo {
+            path: ObjectPath::new(name).unwrap(),
+            size: 1,
+            modified: std::time::SystemTime::UNIX_EPOCH,
+        };
+        let mut queue = FileQueue::new(["a", "b", "c"].map(file).to_vec());
+        let tasks: Vec<_> = (0..5).map(|_| queue.next_task().unwrap()).collect();
+        let names: Vec<_> = tasks.iter().map(|task| task.path().as_str()).collect();
+        assert_eq!(names, ["a", "b", "c", "a", "b"]);
+        queue.ended(tasks[2].id());
+        let more: Vec<_> = (0..2).map(|_| queue.next_task().unwrap()).collect();
+        assert_eq!([more[0].path().as_str(), more[1].path().as_str()], ["a", "b"]);
+        queue.ended(tasks[0].id());
+        queue.ended(tasks[1].id());
+        assert!(queue.next_task().is_none());
+        for task in tasks[3..].iter().chain(&more) {
+            assert!(!queue.is_over());
+            queue.ended(task.id());
+        }
+        assert!(queue.is_over());
+    }
+}

@@ -1,0 +1,78 @@
+//! What all runs of a job share: its rates, its slots, its memory.
+
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::error::EngineError;
+use crate::limiter::Limiter;
+use crate::plan::{BackupPlan, RestorePlan};
+use crate::sender::IN_FLIGHT;
+
+/// The limits of a backup job, over all its namespaces and all attempts at them.
+#[derive(Debug)]
+pub struct BackupLimits {
+    pub(crate) records: Option<Limiter>,
+    pub(crate) bytes: Option<Limiter>,
+    scans: Semaphore,
+    cluster_scans: Option<Arc<Semaphore>>,
+}
+
+/// Leave for one scan.
+#[derive(Debug)]
+pub(crate) struct ScanPermit<'a> {
+    _job: SemaphorePermit<'a>,
+    _cluster: Option<SemaphorePermit<'a>>,
+}
+
+impl BackupLimits {
+    /// The limits that a plan asks for: `records_per_second`, `bandwidth`, `parallel`. `cluster_scans` are the scans that
+    /// the cluster allows over all jobs, if it has such a limit.
+    #[must_use]
+    pub fn new(plan: &BackupPlan, cluster_scans: Option<Arc<Semaphore>>) -> Arc<Self> {
+        Arc::new(Self {
+            records: Limiter::new(u64::from(plan.records_per_second)),
+            bytes: Limiter::new(plan.bandwidth),
+            scans: Semaphore::new(plan.parallel.clamp(1, Semaphore::MAX_PERMITS)),
+            cluster_scans,
+        })
+    }
+
+    /// Waits until one more scan is allowed. Everybody asks the job first and the cluster then, so nobody waits for a
+    /// permit of one who waits.
+    pub(crate) async fn scan(&self) -> Result<ScanPermit<'_>, EngineError> {
+        let closed = |_| EngineError::Canceled;
+        let job = self.scans.acquire().await.map_err(closed)?;
+        let cluster = match &self.cluster_scans {
+            Some(scans) => Some(scans.acquire().await.map_err(closed)?),
+            None => None,
+        };
+        Ok(ScanPermit { _job: job, _cluster: cluster })
+    }
+}
+
+/// The limits of a restore job, over all its namespaces and all backups of a chain.
+#[derive(Debug)]
+pub struct RestoreLimits {
+    pub(crate) records: Option<Limiter>,
+    pub(crate) bytes: Option<Arc<Limiter>>,
+    pub(crate) readers: Semaphore,
+    pub(crate) batches: Arc<Semaphore>,
+    /// Bytes of batches in flight.
+    pub(crate) memory: Arc<Semaphore>,
+}
+
+impl RestoreLimits {
+    /// The limits that a plan asks for: `records_per_second`, `bandwidth`, `parallel`, `max_async_batches`.
+    #[must_use]
+    pub fn new(plan: &RestorePlan) -> Arc<Self> {
+        Arc::new(Self {
+            records: Limiter::new(plan.records_per_second),
+            bytes: Limiter::new(plan.bandwidth).map(Arc::new),
+            readers: Semaphore::new(plan.parallel.clamp(1, Semaphore::MAX_PERMITS)),
+            // A node takes some ten thousand connections.
+            batches: Arc::new(Semaphore::new(plan.max_async_batches.clamp(1, 1 << 16))),
+            memory: Arc::new(Semaphore::new(IN_FLIGHT)),
+        })
+    }
+}

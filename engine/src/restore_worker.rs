@@ -1,0 +1,157 @@
+//! Restore workers: from the text of files to batches of rows by node.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError};
+
+use abs_asb::{Item, Items, Position};
+use abs_cluster::{BatchMessage, Node, PartitionMap, partition_of};
+use tokio::task::JoinSet;
+
+use crate::blocks::TextBlock;
+use crate::error::EngineError;
+use crate::files::FileTask;
+use crate::limiter::limit;
+use crate::restore::{RestoreRun, foreign};
+use crate::rows::{Fate, RowMaker};
+use crate::sender::BATCH_BYTES;
+
+/// A worker of one restore: reads files, makes batches, sends them.
+#[derive(Debug)]
+pub struct RestoreWorker {
+    run: Arc<RestoreRun>,
+    rows: RowMaker,
+    block: TextBlock,
+    map: Arc<PartitionMap>,
+    /// A batch under construction per node of the map, and one for partitions that no node owns.
+    batches: Vec<Option<BatchMessage>>,
+    tasks: JoinSet<Result<(), EngineError>>,
+}
+
+impl RestoreWorker {
+    /// A worker of `run`.
+    #[must_use]
+    pub fn new(run: Arc<RestoreRun>) -> Self {
+        Self {
+            rows: RowMaker::new(&run.plan),
+            block: TextBlock::default(),
+            map: run.send.map(),
+            batches: Vec::new(),
+            tasks: JoinSet::new(),
+            run,
+        }
+    }
+
+    /// Reads a file to its end, together with whoever else reads it. Rows stay behind until their batch is full or
+    /// [`flush`](Self::flush)ed. After an error the worker is of no use.
+    pub async fn work(&mut self, task: &FileTask) -> Result<(), EngineError> {
+        let run = Arc::clone(&self.run);
+        run.outcome.stop.run_until_cancelled(self.read(task)).await.unwrap_or(Err(EngineError::Canceled))
+    }
+
+    /// Sends the batches that are not full, and waits until all that this worker sent is written.
+    pub async fn flush(&mut self) -> Result<(), EngineError> {
+        let run = Arc::clone(&self.run);
+        let work = async {
+            self.launch_all().await?;
+            while let Some(joined) = self.tasks.join_next().await {
+                joined.unwrap_or_else(|e| Err(EngineError::Worker(e.to_string())))?;
+            }
+            Ok(())
+        };
+        run.outcome.stop.run_until_cancelled(work).await.unwrap_or(Err(EngineError::Canceled))
+    }
+
+    async fn read(&mut self, task: &FileTask) -> Result<(), EngineError> {
+        let run = Arc::clone(&self.run);
+        let _permit = run.limits.readers.acquire().await.map_err(|_| EngineError::Canceled)?;
+        run.strike(task);
+        while task.file.next(&run.source, &mut self.block).await? {
+            run.strike(task);
+            self.rows.tick();
+            if !Arc::ptr_eq(&self.map, &run.send.map()) {
+                // Nodes came or went: what was gathered by the old map goes out by it, and is sent again if need be.
+                self.launch_all().await?;
+                self.map = run.send.map();
+            }
+            self.batches.resize_with(self.map.nodes().len() + 1, || None);
+            self.read_block(&run).await?;
+        }
+        Ok(())
+    }
+
+    async fn read_block(&mut self, run: &RestoreRun) -> Result<(), EngineError> {
+        let Self { rows, block, map, batches, tasks, .. } = self;
+        let source = run.plan.source.as_bytes();
+        if let Some(kind) = &block.kind
+            && kind.header.namespace != source
+        {
+            return Err(foreign(&block.file, &kind.header.namespace, &run.plan.source));
+        }
+        let mut items = Items::new(&block.text, block.position.unwrap_or(Position::START));
+        let mut counts = Counts::default();
+        loop {
+            let item = items.next().map_err(|e| e.in_file(&*block.file))?;
+            let mut record = match item {
+                None => break,
+                Some(Item::Index(index)) => {
+                    run.globals.lock().unwrap_or_else(PoisonError::into_inner).indexes.push(index);
+                    continue;
+                }
+                Some(Item::Udf(udf)) => {
+                    run.globals.lock().unwrap_or_else(PoisonError::into_inner).udfs.push(udf);
+                    continue;
+                }
+                Some(Item::Record(record)) => record,
+            };
+            if !record.namespace.eq_bytes(source) {
+                return Err(foreign(&block.file, &record.namespace.to_bytes(), &run.plan.source));
+            }
+            counts.read += 1;
+            let owner = map.owner(partition_of(&record.digest)).unwrap_or(map.nodes().len());
+            let batch = batches[owner].get_or_insert_with(|| run.send.batch());
+            match rows.append(&mut record, batch).map_err(|e| e.in_file(&*block.file))? {
+                Fate::Row => {
+                    let full = batch.len() >= run.batch_size || batch.bytes() >= BATCH_BYTES;
+                    if let Some(batch) = batches[owner].take_if(|_| full) {
+                        let node = map.nodes().get(owner).cloned();
+                        launch(run, node, batch, tasks).await?;
+                    }
+                }
+                Fate::Expired => counts.expired += 1,
+                Fate::Skipped => counts.skipped += 1,
+            }
+        }
+        run.progress.read.fetch_add(counts.read, Relaxed);
+        run.progress.expired.fetch_add(counts.expired, Relaxed);
+        run.progress.skipped.fetch_add(counts.skipped, Relaxed);
+        Ok(())
+    }
+
+    async fn launch_all(&mut self) -> Result<(), EngineError> {
+        let Self { run, map, batches, tasks, .. } = self;
+        for (owner, batch) in batches.drain(..).enumerate() {
+            if let Some(batch) = batch.filter(|batch| !batch.is_empty()) {
+                launch(run, map.nodes().get(owner).cloned(), batch, tasks).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Sends a batch when the rate allows it.
+async fn launch(
+    run: &RestoreRun,
+    node: Option<Node>,
+    batch: BatchMessage,
+    tasks: &mut JoinSet<Result<(), EngineError>>,
+) -> Result<(), EngineError> {
+    limit(run.limits.records.as_ref(), batch.len() as u64).await;
+    run.send.launch(node, batch, tasks).await
+}
+
+#[derive(Default)]
+struct Counts {
+    read: u64,
+    expired: u64,
+    skipped: u64,
+}
