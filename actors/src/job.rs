@@ -1,134 +1,168 @@
-//! What all jobs have in common: an id, counters, an end.
+//! What all jobs have in common.
 
-use std::fmt;
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-use abs_engine::{BackupReport, BackupSnapshot, EngineError, RestoreReport, RestoreSnapshot};
-use actix::{Actor, Context, Handler, Message, MessageResult, ResponseFuture};
-use tokio::runtime::Handle;
+use abs_engine::EngineError;
+use abs_engine::catalog::BackupKind;
+use actix::{Addr, Message};
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// A job of this process: positive, never used twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct JobId(pub(crate) u64);
+use crate::backup_job::BackupJobActor;
+use crate::messages::{JobEnd, JobId, RunningJob};
+use crate::restore_job::RestoreJobActor;
 
-impl fmt::Display for JobId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+/// A job as the supervisor knows it.
+#[derive(Debug)]
+pub(crate) enum Job {
+    /// A backup of the command line, which asks for its end when it likes.
+    Backup(Addr<BackupJobActor>),
+    /// A restore of the command line.
+    SingleRestore(Addr<RestoreJobActor>),
+    /// A run of a routine.
+    Run { routine: String, kind: BackupKind, created: DateTime<Utc>, actor: Addr<BackupJobActor> },
+    /// A restore that was asked of the service.
+    Restore(Addr<RestoreJobActor>),
+}
+
+impl Job {
+    /// Ends the job early.
+    pub(crate) fn cancel(&self) {
+        match self {
+            Self::Backup(actor) | Self::Run { actor, .. } => actor.do_send(Cancel),
+            Self::SingleRestore(actor) | Self::Restore(actor) => actor.do_send(Cancel),
+        }
     }
 }
 
-/// How a job ended.
+/// Ends a job early.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Cancel;
+
+/// Asks how far a job is.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "RunningJob")]
+pub(crate) struct GetProgress;
+
+/// Cancels a job when its actor falls: its workers must not go on.
 #[derive(Debug)]
-pub enum JobEnd {
-    /// A backup.
-    Backup(Result<BackupReport, EngineError>),
-    /// A restore.
-    Restore(Result<RestoreReport, EngineError>),
-}
-
-/// The counters of a job at one moment.
-#[derive(Clone, Copy, Debug)]
-pub enum JobCounters {
-    /// Of a backup.
-    Backup(BackupSnapshot),
-    /// Of a restore.
-    Restore(RestoreSnapshot),
-}
-
-/// A job at one moment.
-#[derive(Clone, Debug)]
-pub struct JobStatus {
-    /// Its counters.
-    pub counters: JobCounters,
-    /// How it ended; `None` while it runs.
-    pub end: Option<Arc<JobEnd>>,
-}
-
-/// Asks for the status of a job; `None` when there is no such job.
-#[derive(Clone, Copy, Debug, Message)]
-#[rtype(result = "Option<JobStatus>")]
-pub struct GetJob(pub JobId);
-
-/// Asks for the end of a job, and gets it when there is one; `None` when there is no such job.
-#[derive(Clone, Copy, Debug, Message)]
-#[rtype(result = "Option<Arc<JobEnd>>")]
-pub struct WaitForJob(pub JobId);
-
-/// Cancels a job; false when there is no such job or it has ended.
-#[derive(Clone, Copy, Debug, Message)]
-#[rtype(result = "bool")]
-pub struct CancelJob(pub JobId);
-
-/// The counters of a kind of job.
-pub trait Progress: std::fmt::Debug + Send + Sync + 'static {
-    /// The counters now.
-    fn counters(&self) -> JobCounters;
-}
-
-/// Owns one job from its start to its end: it is canceled at most once and waited for by anybody.
-#[derive(Debug)]
-pub struct JobActor<P> {
-    progress: Arc<P>,
+pub(crate) struct Falls {
     cancel: CancellationToken,
-    end: watch::Receiver<Option<Arc<JobEnd>>>,
+    fell: Arc<AtomicBool>,
 }
 
-impl<P: Progress> JobActor<P> {
-    /// Runs `work` on the multi-threaded runtime. A panic in it ends this job, as `failed`, and nothing else.
-    pub(crate) fn run<F>(
-        runtime: &Handle,
-        progress: Arc<P>,
-        failed: fn(EngineError) -> JobEnd,
-        work: impl FnOnce(CancellationToken) -> F,
-    ) -> Self
-    where
-        F: Future<Output = JobEnd> + Send + 'static,
-    {
-        let cancel = CancellationToken::new();
-        let (sender, end) = watch::channel(None);
-        let running = runtime.spawn(work(cancel.clone()));
-        runtime.spawn(async move {
-            let end = running.await.unwrap_or_else(|e| failed(EngineError::Worker(e.to_string())));
-            sender.send_replace(Some(Arc::new(end)));
-        });
-        Self { progress, cancel, end }
+impl Falls {
+    /// What an actor holds, and what tells whether it fell.
+    pub(crate) fn new(cancel: &CancellationToken) -> (Self, Arc<AtomicBool>) {
+        let fell = Arc::new(AtomicBool::new(false));
+        (Self { cancel: cancel.clone(), fell: Arc::clone(&fell) }, fell)
     }
 }
 
-impl<P: Progress> Actor for JobActor<P> {
-    type Context = Context<Self>;
-}
-
-impl<P: Progress> Handler<GetJob> for JobActor<P> {
-    type Result = MessageResult<GetJob>;
-
-    fn handle(&mut self, _: GetJob, _: &mut Self::Context) -> Self::Result {
-        // The end first: the counters that go with an end are the final ones.
-        let end = self.end.borrow().clone();
-        MessageResult(Some(JobStatus { counters: self.progress.counters(), end }))
-    }
-}
-
-impl<P: Progress> Handler<WaitForJob> for JobActor<P> {
-    type Result = ResponseFuture<Option<Arc<JobEnd>>>;
-
-    fn handle(&mut self, _: WaitForJob, _: &mut Self::Context) -> Self::Result {
-        let mut end = self.end.clone();
-        Box::pin(async move {
-            // The sender sends before it is dropped.
-            let end = end.wait_for(Option::is_some).await.ok()?;
-            end.clone()
-        })
-    }
-}
-
-impl<P: Progress> Handler<CancelJob> for JobActor<P> {
-    type Result = bool;
-
-    fn handle(&mut self, _: CancelJob, _: &mut Self::Context) -> bool {
+impl Drop for Falls {
+    fn drop(&mut self) {
+        self.fell.store(true, Ordering::SeqCst);
         self.cancel.cancel();
-        self.end.borrow().is_none()
+    }
+}
+
+/// The error of a job whose actor is gone.
+pub(crate) fn fallen<T>(_: T) -> EngineError {
+    EngineError::Worker("the actor of the job failed".to_owned())
+}
+
+/// The end of a job, for all who wait for it.
+pub(crate) type End = watch::Receiver<Option<Arc<JobEnd>>>;
+
+/// Waits for the end of a job.
+pub(crate) async fn end_of(mut end: End) -> Option<Arc<JobEnd>> {
+    // The sender sends before it is dropped.
+    let end = end.wait_for(Option::is_some).await.ok()?;
+    end.clone()
+}
+
+/// What was done of a job at one moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Amounts {
+    /// Records there will be; 0 when that is not known.
+    pub expected: u64,
+    pub done: u64,
+    pub bytes: u64,
+    pub pipeline: u64,
+    /// Of all the work, 0 to 1, when records cannot tell.
+    pub share: f64,
+}
+
+/// Over how long the current speed is measured.
+const WINDOW: Duration = Duration::from_secs(5);
+
+/// How long a job runs and how fast it is.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    started: DateTime<Utc>,
+    began: Instant,
+    samples: VecDeque<(Instant, Amounts)>,
+}
+
+impl Pace {
+    pub(crate) fn new(started: DateTime<Utc>) -> Self {
+        let began = Instant::now();
+        Self { started, began, samples: VecDeque::from([(began, Amounts::default())]) }
+    }
+
+    /// Notes what is done by now; said about once a second.
+    pub(crate) fn sample(&mut self, amounts: Amounts) {
+        let now = Instant::now();
+        self.samples.push_back((now, amounts));
+        while self.samples.len() > 2 && self.samples.get(1).is_some_and(|(at, _)| now - *at >= WINDOW) {
+            self.samples.pop_front();
+        }
+    }
+
+    /// The job's progress; `ended` when it has ended.
+    pub(crate) fn progress(&self, id: JobId, amounts: Amounts, ended: Option<Duration>) -> RunningJob {
+        let duration = ended.unwrap_or_else(|| self.began.elapsed());
+        // The speed of the last seconds; of the whole job when it has ended.
+        let (since, before) = match (ended, self.samples.front()) {
+            (None, Some(&(at, before))) => (at.elapsed(), before),
+            _ => (duration, Amounts::default()),
+        };
+        let per_second = |now: u64, before: u64| {
+            (now.saturating_sub(before) as f64 / since.as_secs_f64().max(1e-3)) as u64
+        };
+        let share = match amounts.expected {
+            0 => amounts.share,
+            expected => amounts.done as f64 / expected as f64,
+        };
+        // An estimate is never certain: done is what has ended.
+        let most = if ended.is_some() { 100.0 } else { 99.0 };
+        let percentage_done = (share * 100.0).min(most) as u8;
+        let estimated_end = (ended.is_none() && percentage_done >= 1)
+            .then(|| TimeDelta::from_std(duration.div_f64(share.min(1.0))).ok())
+            .flatten()
+            .and_then(|whole| self.started.checked_add_signed(whole));
+        RunningJob {
+            id,
+            total_records: amounts.expected.max(amounts.done),
+            done_records: amounts.done,
+            started: self.started,
+            finished: ended
+                .and_then(|after| self.started.checked_add_signed(TimeDelta::from_std(after).ok()?)),
+            duration,
+            percentage_done,
+            estimated_end,
+            records_per_second: per_second(amounts.done, before.done),
+            kilobytes_per_second: per_second(amounts.bytes, before.bytes) / 1000,
+            pipeline: amounts.pipeline,
+        }
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.began.elapsed()
     }
 }

@@ -1,56 +1,147 @@
-//! The one who owns every job.
+//! The one who owns everything that lives.
+//!
+//! Beside what it is asked from outside ([`messages`](crate::messages)) it hears:
+//!
+//! | message | from | answer |
+//! |---|---|---|
+//! | [`StartRun`] | a routine | the new job, unless the service is stopping |
+//! | [`JobEnded`] | the watcher of a job | |
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
-use actix::dev::ToEnvelope;
-use actix::{Actor, Addr, Arbiter, Context, Handler, Message, Recipient, ResponseFuture, System};
+use abs_config::RoutineSettings;
+use abs_engine::catalog::BackupKind;
+use actix::{Actor, Addr, Arbiter, AsyncContext as _, Context, Handler, Message, MessageResult, System};
+use chrono::{DateTime, Utc};
+use slog::{Logger, error, o};
 use tokio::runtime::Handle;
+use tokio::sync::{Mutex, watch};
 
-use crate::backup_job::StartBackup;
-use crate::job::{CancelJob, GetJob, JobEnd, JobId, JobStatus, WaitForJob};
-use crate::restore_job::StartRestore;
+use crate::backup_job::BackupJobActor;
+use crate::clock::{Clock, SystemClock};
+use crate::config::{ConfigSource, Configuration};
+use crate::job::Job;
+use crate::messages::restores::RestoreStatus;
+use crate::messages::system::{Event, RoutineChange};
+use crate::messages::{JobId, RequestError};
+use crate::routine::{ApplyRetention, Configure, Retire, RoutineActor, RunEnd, RunEnded};
+use crate::shared::Shared;
 
-/// Owns the actors of all jobs; others know jobs by their ids only.
+mod backups;
+mod config;
+mod jobs;
+mod restores;
+mod system;
+#[cfg(test)]
+pub(crate) mod testing;
+
+/// Restores that have ended and are remembered.
+const REMEMBERED: usize = 1000;
+/// How often the supervisor looks whether its actors live.
+const WATCH: Duration = Duration::from_secs(1);
+
+/// A routine asks for a run of its own.
+#[derive(Debug, Message)]
+#[rtype(result = "Option<(JobId, Addr<BackupJobActor>)>")]
+pub(crate) struct StartRun {
+    pub settings: Arc<RoutineSettings>,
+    pub kind: BackupKind,
+    pub created: DateTime<Utc>,
+}
+
+/// A job has ended, in whatever way.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct JobEnded {
+    pub id: JobId,
+    pub end: Ended,
+}
+
+/// How a job ended.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// One of the command line, which keeps its end itself.
+    Single,
+    /// A run of a routine.
+    Run(RunEnd),
+    /// A restore.
+    Restore(Box<RestoreStatus>),
+}
+
+/// What a service is started with.
+#[derive(Debug)]
+pub struct Service {
+    /// The configuration to begin with.
+    pub configuration: Configuration,
+    /// Where it is kept.
+    pub source: Arc<dyn ConfigSource>,
+    /// What overrides it.
+    pub environment: BTreeMap<String, String>,
+}
+
+/// Owns the actors of all routines and jobs.
 #[derive(Debug)]
 pub struct SupervisorActor {
-    runtime: Handle,
+    shared: Arc<Shared>,
+    service: Option<Service>,
+    /// Changes of the configuration come one after the other.
+    changing: Arc<Mutex<()>>,
+    routines: BTreeMap<String, Routine>,
     jobs: HashMap<JobId, Job>,
-    last: u64,
+    ended_restores: BTreeMap<JobId, RestoreStatus>,
+    /// How many runs and restores there are.
+    running: watch::Sender<usize>,
+    stopping: bool,
 }
 
-/// The ways to reach a job's actor, whatever its kind.
 #[derive(Debug)]
-struct Job {
-    status: Recipient<GetJob>,
-    wait: Recipient<WaitForJob>,
-    cancel: Recipient<CancelJob>,
+struct Routine {
+    actor: Addr<RoutineActor>,
+    settings: Arc<RoutineSettings>,
 }
 
-impl<A> From<Addr<A>> for Job
-where
-    A: Actor + Handler<GetJob> + Handler<WaitForJob> + Handler<CancelJob>,
-    A::Context: ToEnvelope<A, GetJob> + ToEnvelope<A, WaitForJob> + ToEnvelope<A, CancelJob>,
-{
-    fn from(address: Addr<A>) -> Self {
-        Self {
-            status: address.clone().recipient(),
-            wait: address.clone().recipient(),
-            cancel: address.recipient(),
-        }
-    }
-}
-
-/// Starts a supervisor on an arbiter of its own, whose jobs work on `runtime`, a multi-threaded one.
+/// Starts a supervisor on an arbiter of its own; jobs work on `runtime`, a multi-threaded one.
 ///
 /// # Errors
 /// When the system refuses a thread.
 pub fn supervise(runtime: Handle) -> std::io::Result<Addr<SupervisorActor>> {
+    start(shared(runtime, Arc::new(SystemClock), Logger::root(slog::Discard, o!()))?, None)
+}
+
+/// Starts a supervisor with the routines of a configuration.
+///
+/// # Errors
+/// When the system refuses a thread.
+pub fn serve(
+    runtime: Handle,
+    clock: Arc<dyn Clock>,
+    log: Logger,
+    service: Service,
+) -> std::io::Result<Addr<SupervisorActor>> {
+    start(shared(runtime, clock, log)?, Some(service))
+}
+
+fn shared(runtime: Handle, clock: Arc<dyn Clock>, log: Logger) -> std::io::Result<Arc<Shared>> {
+    Shared::new(runtime, clock, log).map(Arc::new).map_err(std::io::Error::other)
+}
+
+pub(crate) fn start(shared: Arc<Shared>, service: Option<Service>) -> std::io::Result<Addr<SupervisorActor>> {
+    let supervisor = SupervisorActor {
+        shared,
+        service,
+        changing: Arc::default(),
+        routines: BTreeMap::new(),
+        jobs: HashMap::new(),
+        ended_restores: BTreeMap::new(),
+        running: watch::Sender::new(0),
+        stopping: false,
+    };
     let (sender, receiver) = std::sync::mpsc::channel();
     std::thread::Builder::new().name("actors".to_owned()).spawn(move || {
         let system = System::new();
         system.block_on(async {
-            let supervisor = SupervisorActor { runtime, jobs: HashMap::new(), last: 0 };
             let arbiter = Arbiter::current();
             // The caller waits for the address, so the channel is open.
             let _ = sender.send(SupervisorActor::start_in_arbiter(&arbiter, |_| supervisor));
@@ -62,134 +153,157 @@ pub fn supervise(runtime: Handle) -> std::io::Result<Addr<SupervisorActor>> {
 }
 
 impl SupervisorActor {
-    fn adopt(&mut self, job: impl Into<Job>) -> JobId {
-        self.last += 1;
-        let id = JobId(self.last);
-        self.jobs.insert(id, job.into());
-        id
+    /// Takes on a run or a restore.
+    fn add(&mut self, id: JobId, job: Job) {
+        self.jobs.insert(id, job);
+        self.running.send_modify(|jobs| *jobs += 1);
     }
 
-    /// Passes a question on to the job's actor.
-    fn ask<M, T>(&self, id: JobId, message: M, by: fn(&Job) -> &Recipient<M>) -> ResponseFuture<Option<T>>
-    where
-        M: Message<Result = T> + Send + 'static,
-        T: Send + 'static,
-    {
-        let Some(job) = self.jobs.get(&id) else { return Box::pin(async { None }) };
-        let answer = by(job).send(message);
-        Box::pin(async move { answer.await.ok() })
+    /// Lets go of a run or a restore.
+    fn remove(&mut self, id: JobId) -> Option<Job> {
+        let job = self.jobs.remove(&id)?;
+        self.running.send_modify(|jobs| *jobs -= 1);
+        Some(job)
+    }
+
+    fn routine(&self, name: &str) -> Result<&Routine, RequestError> {
+        self.routines.get(name).ok_or_else(|| RequestError::not_found("routine", name))
+    }
+
+    /// Makes the routines those of the configuration.
+    fn adopt_routines(&mut self, context: &mut Context<Self>) {
+        let Some(service) = &self.service else { return };
+        let settings = Arc::clone(service.configuration.settings());
+        let gone: Vec<_> =
+            self.routines.keys().filter(|name| !settings.routines.contains_key(*name)).cloned().collect();
+        for name in gone {
+            if let Some(routine) = self.routines.remove(&name) {
+                routine.actor.do_send(Retire);
+                self.shared.metrics.forget(&name);
+                self.announce(name, RoutineChange::Removed);
+            }
+        }
+        for (name, new) in &settings.routines {
+            let change = match self.routines.get_mut(name) {
+                Some(routine) if routine.settings == *new => continue,
+                Some(routine) => {
+                    let change = match (routine.settings.disabled, new.disabled) {
+                        (false, true) => RoutineChange::Disabled,
+                        (true, false) => RoutineChange::Enabled,
+                        _ => RoutineChange::Changed,
+                    };
+                    routine.settings = Arc::clone(new);
+                    routine.actor.do_send(Configure(Arc::clone(new)));
+                    change
+                }
+                None => {
+                    let actor = self.start_routine(new, context);
+                    self.routines.insert(name.clone(), Routine { actor, settings: Arc::clone(new) });
+                    RoutineChange::Added
+                }
+            };
+            self.announce(name.clone(), change);
+        }
+        let used = |storage: &abs_config::StorageSettings| settings.storage.values().any(|s| **s == *storage);
+        self.shared.catalogs.retain(used);
+    }
+
+    fn start_routine(&self, settings: &Arc<RoutineSettings>, context: &Context<Self>) -> Addr<RoutineActor> {
+        RoutineActor::new(Arc::clone(&self.shared), context.address(), Arc::clone(settings)).start()
+    }
+
+    fn announce(&self, routine: String, change: RoutineChange) {
+        slog::info!(self.shared.log, "routine {}", match change {
+            RoutineChange::Added => "added",
+            RoutineChange::Changed => "changed",
+            RoutineChange::Enabled => "enabled",
+            RoutineChange::Disabled => "disabled",
+            RoutineChange::Removed => "removed",
+        }; "routine" => &routine);
+        self.shared.publish(|at| Event::RoutineChanged { at, routine, change });
+    }
+
+    /// Looks whether the routines live: one that fell is set up again.
+    fn watch(&mut self, context: &mut Context<Self>) {
+        let fallen: Vec<_> = self
+            .routines
+            .iter()
+            .filter(|(_, r)| !r.actor.connected())
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in fallen {
+            let Some(settings) = self.routines.get(&name).map(|routine| Arc::clone(&routine.settings)) else {
+                continue;
+            };
+            error!(self.shared.log, "the routine failed and is started again"; "routine" => &name);
+            let actor = self.start_routine(&settings, context);
+            for (id, job) in &self.jobs {
+                if let Job::Run { routine, kind, created, actor: run } = job
+                    && *routine == name
+                {
+                    actor.do_send(crate::routine::Adopt {
+                        id: *id,
+                        kind: *kind,
+                        created: *created,
+                        actor: run.clone(),
+                    });
+                }
+            }
+            self.routines.insert(name, Routine { actor, settings });
+        }
     }
 }
 
 impl Actor for SupervisorActor {
     type Context = Context<Self>;
-}
 
-impl Handler<StartBackup> for SupervisorActor {
-    type Result = actix::MessageResult<StartBackup>;
-
-    fn handle(&mut self, job: StartBackup, _: &mut Self::Context) -> Self::Result {
-        let actor = job.run(&self.runtime).start();
-        actix::MessageResult(self.adopt(actor))
+    fn started(&mut self, context: &mut Self::Context) {
+        self.adopt_routines(context);
+        context.run_interval(WATCH, Self::watch);
     }
 }
 
-impl Handler<StartRestore> for SupervisorActor {
-    type Result = actix::MessageResult<StartRestore>;
+impl Handler<StartRun> for SupervisorActor {
+    type Result = MessageResult<StartRun>;
 
-    fn handle(&mut self, job: StartRestore, _: &mut Self::Context) -> Self::Result {
-        let actor = job.run(&self.runtime).start();
-        actix::MessageResult(self.adopt(actor))
-    }
-}
-
-impl Handler<GetJob> for SupervisorActor {
-    type Result = ResponseFuture<Option<JobStatus>>;
-
-    fn handle(&mut self, message: GetJob, _: &mut Self::Context) -> Self::Result {
-        let answer = self.ask(message.0, message, |job| &job.status);
-        Box::pin(async move { answer.await.flatten() })
-    }
-}
-
-impl Handler<WaitForJob> for SupervisorActor {
-    type Result = ResponseFuture<Option<Arc<JobEnd>>>;
-
-    fn handle(&mut self, message: WaitForJob, _: &mut Self::Context) -> Self::Result {
-        let answer = self.ask(message.0, message, |job| &job.wait);
-        Box::pin(async move { answer.await.flatten() })
-    }
-}
-
-impl Handler<CancelJob> for SupervisorActor {
-    type Result = ResponseFuture<bool>;
-
-    fn handle(&mut self, message: CancelJob, _: &mut Self::Context) -> Self::Result {
-        let answer = self.ask(message.0, message, |job| &job.cancel);
-        Box::pin(async move { answer.await.unwrap_or(false) })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use abs_cluster::{Cluster, ConnectOptions};
-    use abs_devserver::DevServer;
-    use abs_engine::{BackupPlan, EngineError, RestorePlan};
-    use abs_storage::{Local, ObjectPath, Storage};
-
-    use super::*;
-    use crate::job::JobCounters;
-
-    async fn server() -> (DevServer, Cluster) {
-        let builder = DevServer::builder().listen(([127, 0, 0, 1], 0).into()).namespace("test", 64 << 20);
-        let server = builder.start().await.unwrap();
-        let options = ConnectOptions {
-            seeds: vec![server.addresses()[0].to_string().parse().unwrap()],
-            timeout: Duration::from_secs(5),
-            use_services_alternate: false,
-        };
-        (server, Cluster::connect(options).await.unwrap())
-    }
-
-    /// A job is started, watched, waited for by several, and still known after its end; a failed job hurts no other.
-    #[tokio::test(flavor = "multi_thread")]
-    async fn jobs_live_and_end_by_messages() {
-        let (_server, cluster) = server().await;
-        let folder = tempfile::tempdir().unwrap();
-        let storage: Arc<dyn Storage> = Arc::new(Local::new(folder.path()));
-        let supervisor = supervise(Handle::current()).unwrap();
-        let backup = |plan| StartBackup {
-            cluster: cluster.clone(),
-            storage: Arc::clone(&storage),
-            folder: ObjectPath::root(),
-            plan,
-        };
-        let bad = supervisor.send(backup(BackupPlan::new("nope"))).await.unwrap();
-        let good = supervisor.send(backup(BackupPlan::new("test"))).await.unwrap();
-        let (first, second) =
-            tokio::join!(supervisor.send(WaitForJob(good)), supervisor.send(WaitForJob(good)));
-        for end in [first.unwrap().unwrap(), second.unwrap().unwrap()] {
-            assert!(matches!(&*end, JobEnd::Backup(Ok(report)) if report.metadata.namespace == "test"));
+    fn handle(&mut self, start: StartRun, context: &mut Self::Context) -> Self::Result {
+        if self.stopping {
+            return MessageResult(None);
         }
-        let end = supervisor.send(WaitForJob(bad)).await.unwrap().unwrap();
-        assert!(matches!(&*end, JobEnd::Backup(Err(EngineError::Cluster(_)))), "{end:?}");
-        let status = supervisor.send(GetJob(good)).await.unwrap().unwrap();
-        assert!(matches!(status.counters, JobCounters::Backup(c) if c.partitions_done == 4096));
-        assert!(status.end.is_some());
-        assert!(!supervisor.send(CancelJob(good)).await.unwrap(), "it has ended");
-        assert!(supervisor.send(GetJob(JobId(99))).await.unwrap().is_none());
-        assert!(supervisor.send(WaitForJob(JobId(99))).await.unwrap().is_none());
+        let id = self.shared.new_id();
+        let StartRun { settings, kind, created } = start;
+        let routine = settings.name.clone();
+        let actor = BackupJobActor::run_of(&self.shared, id, settings, kind, created, context.address());
+        let job = Job::Run { routine, kind, created, actor: actor.clone() };
+        self.add(id, job);
+        MessageResult(Some((id, actor)))
+    }
+}
 
-        let restore = StartRestore {
-            cluster,
-            storage,
-            folder: ObjectPath::root(),
-            plan: RestorePlan::new("test", "test"),
-        };
-        let restore = supervisor.send(restore).await.unwrap();
-        let end = supervisor.send(WaitForJob(restore)).await.unwrap().unwrap();
-        assert!(matches!(&*end, JobEnd::Restore(Ok(report)) if report.counts.read == 0));
+impl Handler<JobEnded> for SupervisorActor {
+    type Result = ();
+
+    fn handle(&mut self, JobEnded { id, end }: JobEnded, _: &mut Self::Context) {
+        match end {
+            Ended::Single => {}
+            Ended::Run(end) => {
+                if let Some(Job::Run { routine, kind, created, .. }) = self.remove(id)
+                    && let Some(routine) = self.routines.get(&routine)
+                {
+                    routine.actor.do_send(RunEnded { id, kind, created, end });
+                }
+            }
+            Ended::Restore(status) => {
+                self.remove(id);
+                // A restore by path does not name the routine whose backup it read.
+                for routine in self.routines.values() {
+                    routine.actor.do_send(ApplyRetention);
+                }
+                self.ended_restores.insert(id, *status);
+                if self.ended_restores.len() > REMEMBERED {
+                    self.ended_restores.pop_first();
+                }
+            }
+        }
     }
 }

@@ -1,0 +1,319 @@
+//! What a backup run does, step by step, on the runtime.
+//!
+//! Namespaces are backed up at the same time and fail alone: a namespace that fails is tried again as the retry policy
+//! says, and what is whole of the others stays. A run that is canceled leaves nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use abs_cluster::Cluster;
+use abs_config::{IncrementalMode, RoutineSettings};
+use abs_engine::catalog::{BackupKind, Catalog, CatalogError, namespace_folder, run_folder};
+use abs_engine::{BackupLimits, BackupPlan, BackupProgress, BackupReport, BackupRun, EngineError};
+use abs_storage::{ObjectPath, Storage};
+use actix::Addr;
+use chrono::{DateTime, Utc};
+use slog::{Logger, error, info, warn};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::backup_job::{BackupJobActor, BeginNamespace, ScanPartitions};
+use crate::job::fallen;
+use crate::messages::system::{Event, JobLabel, JobWork};
+use crate::messages::{JobId, JobState, RunningJob, StartBackup};
+use crate::metrics::{Outcome, Totals};
+use crate::routine::RunEnd;
+use crate::run_error::RunError;
+use crate::settings;
+use crate::shared::{Lease, Shared};
+
+/// Makes the one backup that the command line asked for.
+pub(crate) async fn single(
+    start: StartBackup,
+    job: &Addr<BackupJobActor>,
+    cancel: &CancellationToken,
+) -> Result<BackupReport, EngineError> {
+    let StartBackup { cluster, storage, folder, plan } = start;
+    let limits = BackupLimits::new(&plan, None);
+    attempt(job, &Place { cluster, storage, folder }, &plan, Utc::now(), &limits, cancel).await
+}
+
+/// Where one namespace is read and written.
+struct Place {
+    cluster: Cluster,
+    storage: Arc<dyn Storage>,
+    folder: ObjectPath,
+}
+
+/// One attempt at a namespace: its partitions are scanned by the workers of the job's actor.
+async fn attempt(
+    job: &Addr<BackupJobActor>,
+    place: &Place,
+    plan: &BackupPlan,
+    created: DateTime<Utc>,
+    limits: &Arc<BackupLimits>,
+    cancel: &CancellationToken,
+) -> Result<BackupReport, EngineError> {
+    let progress = Arc::new(BackupProgress::default());
+    let begin = BeginNamespace { namespace: plan.namespace.clone(), progress: Arc::clone(&progress) };
+    job.send(begin).await.map_err(fallen)?;
+    let Place { cluster, storage, folder } = place;
+    let (run, queue) =
+        BackupRun::begin(cluster, storage, folder, plan, created, limits, &progress, cancel).await?;
+    let scan = ScanPartitions { run: Arc::clone(&run), queue, workers: plan.parallel.max(1) };
+    match job.send(scan).await {
+        Ok(queue) => run.finish(queue).await,
+        // The queue is gone with the actor.
+        Err(e) => Err(run.abandon(fallen(e)).await),
+    }
+}
+
+/// A run of a routine.
+#[derive(Clone, Debug)]
+pub(crate) struct RoutineRun {
+    pub shared: Arc<Shared>,
+    pub settings: Arc<RoutineSettings>,
+    pub kind: BackupKind,
+    pub created: DateTime<Utc>,
+    pub log: Logger,
+}
+
+/// The end of a run that fell before it could say anything.
+pub(crate) fn failed(error: &EngineError) -> RunEnd {
+    RunEnd { state: JobState::Failed, error: Some(error.to_string()), totals: Totals::default(), kept: false }
+}
+
+impl RoutineRun {
+    /// Makes the run.
+    pub(crate) async fn make(
+        self,
+        job: &Addr<BackupJobActor>,
+        cancel: &CancellationToken,
+    ) -> (Result<Vec<BackupReport>, EngineError>, RunEnd) {
+        let began = Instant::now();
+        let Made { reports, error } = self.namespaces(job, cancel).await;
+        let is_canceled = matches!(error, Some(RunError::Engine(EngineError::Canceled)));
+        let mut end = RunEnd {
+            state: match &error {
+                None => JobState::Done,
+                Some(_) if is_canceled => JobState::Canceled,
+                Some(_) => JobState::Failed,
+            },
+            error: error.as_ref().filter(|_| !is_canceled).map(ToString::to_string),
+            totals: Totals { duration: began.elapsed(), ..Totals::default() },
+            kept: false,
+        };
+        for report in reports.iter().filter(|report| !report.empty) {
+            end.totals.records += report.metadata.record_count;
+            end.totals.bytes += report.metadata.byte_count;
+            end.kept = true;
+        }
+        // Who cancels wants nothing of the run. After a failure the namespaces that are whole are worth keeping; but of an
+        // incremental one nothing is lost, because the next one takes the same records again.
+        let is_wanted = end.state == JobState::Done || (!is_canceled && self.kind == BackupKind::Full);
+        if !is_wanted || !end.kept {
+            end.kept = false;
+            if let Err(e) = self.remove().await {
+                error!(self.log, "what the run left could not be deleted"; "error" => %e);
+            }
+        }
+        let result = match error {
+            None => Ok(reports),
+            Some(RunError::Engine(e)) => Err(e),
+            Some(e) => Err(EngineError::Plan(e.to_string())),
+        };
+        (result, end)
+    }
+
+    fn catalog(&self) -> Catalog {
+        self.shared.catalogs.of(&self.settings.storage)
+    }
+
+    fn folder(&self) -> Result<ObjectPath, CatalogError> {
+        Ok(run_folder(&self.settings.name, self.kind, self.created, self.settings.timestamp_format)?)
+    }
+
+    async fn remove(&self) -> Result<(), CatalogError> {
+        self.catalog().remove_run(&self.folder()?).await
+    }
+
+    /// Backs up all namespaces at the same time.
+    async fn namespaces(&self, job: &Addr<BackupJobActor>, cancel: &CancellationToken) -> Made {
+        let prepared = match self.prepare(cancel).await {
+            Ok(prepared) => prepared,
+            Err(e) => return Made { reports: Vec::new(), error: Some(e) },
+        };
+        let run = Arc::new(self.clone());
+        let mut namespaces = JoinSet::new();
+        for (place, plan) in prepared.namespaces {
+            let (run, job, cancel) = (Arc::clone(&run), job.clone(), cancel.clone());
+            let limits = Arc::clone(&prepared.limits);
+            namespaces.spawn(async move {
+                let work =
+                    || async { Ok(attempt(&job, &place, &plan, run.created, &limits, &cancel).await?) };
+                let result = run.tried(&format!("namespace {}", plan.namespace), &cancel, work).await;
+                if let Err(e) = &result {
+                    error!(run.log, "namespace failed"; "namespace" => &plan.namespace, "error" => %e);
+                }
+                result
+            });
+        }
+        let mut made = Made { reports: Vec::new(), error: None };
+        while let Some(ended) = namespaces.join_next().await {
+            match ended.unwrap_or_else(|e| Err(EngineError::Worker(e.to_string()).into())) {
+                Ok(report) => made.reports.push(report),
+                // The first says why, all are in the log; who was canceled says no more than that.
+                Err(e) => {
+                    if matches!(made.error, None | Some(RunError::Engine(EngineError::Canceled))) {
+                        made.error = Some(e);
+                    }
+                }
+            }
+        }
+        // Until here jobs of other routines share the connections.
+        drop(prepared.lease);
+        made
+    }
+
+    /// Finds out what there is to do.
+    async fn prepare(&self, cancel: &CancellationToken) -> Result<Prepared, RunError> {
+        let settings = &self.settings;
+        let canceled = || RunError::Engine(EngineError::Canceled);
+        let ask = || async {
+            // Questions may be dropped at any moment.
+            let asked = cancel.run_until_cancelled(async {
+                let lease = self.shared.clusters.lease(&settings.cluster).await?;
+                let namespaces = match &settings.namespaces[..] {
+                    [] => lease.cluster.namespaces().await.map_err(EngineError::from)?,
+                    names => names.iter().map(|name| name.as_str().to_owned()).collect(),
+                };
+                let key =
+                    settings::key(&settings.policy.encryption, settings.encryption_key.as_ref()).await?;
+                let foundations = match self.kind {
+                    BackupKind::Full => BTreeMap::new(),
+                    BackupKind::Incremental => {
+                        self.catalog().foundations(&settings.name, &namespaces, self.created).await?
+                    }
+                };
+                Ok::<_, RunError>((lease, namespaces, key, foundations))
+            });
+            asked.await.ok_or_else(canceled)?
+        };
+        let (lease, names, key, foundations) = self.tried("the cluster and the storage", cancel, ask).await?;
+        let run = self.folder()?;
+        if self.kind == BackupKind::Full && settings.policy.with_cluster_configuration {
+            let write = || async {
+                let all = lease.cluster.configuration().await.map_err(EngineError::from)?;
+                for (index, (_, text)) in all.iter().enumerate() {
+                    self.catalog().write_configuration(&run, index, text).await?;
+                }
+                Ok(())
+            };
+            self.tried("the configuration of the cluster", cancel, write).await?;
+        }
+        let mut namespaces = Vec::new();
+        for name in names {
+            let mut plan = BackupPlan::from_settings(&settings.policy, &name, key.clone());
+            plan.sets.clone_from(&settings.sets);
+            plan.bins.clone_from(&settings.bins);
+            plan.filter.clone_from(&settings.filter);
+            plan.partitions = settings::partitions(settings);
+            plan.prefer_racks.clone_from(&settings.cluster.prefer_racks);
+            if self.kind == BackupKind::Incremental {
+                let Some(foundation) = foundations.get(&name) else {
+                    info!(self.log, "namespace skipped: it has no full backup yet"; "namespace" => &name);
+                    continue;
+                };
+                plan.modified_after = Some(match settings.policy.incremental_mode {
+                    IncrementalMode::Differential => foundation.last,
+                    IncrementalMode::Cumulative => foundation.full,
+                });
+                (plan.no_indexes, plan.no_udfs, plan.skip_empty) = (true, true, true);
+            }
+            #[cfg(test)]
+            plan.fault.clone_from(&self.shared.fault.lock().unwrap());
+            let place = Place {
+                cluster: lease.cluster.clone(),
+                storage: Arc::clone(self.catalog().storage()),
+                folder: namespace_folder(&run, &name).map_err(CatalogError::from)?,
+            };
+            namespaces.push((place, plan));
+        }
+        let limits = match namespaces.first() {
+            Some((_, plan)) => BackupLimits::new(plan, lease.scans.clone()),
+            None => BackupLimits::new(&BackupPlan::new(""), None),
+        };
+        Ok(Prepared { lease, limits, namespaces })
+    }
+
+    /// Does `work`, and again as the retry policy says while it fails for reasons that may pass.
+    async fn tried<T, F>(
+        &self,
+        what: &str,
+        cancel: &CancellationToken,
+        mut work: impl FnMut() -> F,
+    ) -> Result<T, RunError>
+    where
+        F: Future<Output = Result<T, RunError>>,
+    {
+        let mut attempt = 0;
+        loop {
+            let error = match work().await {
+                Err(e) if e.is_transient() && !cancel.is_cancelled() => e,
+                result => return result,
+            };
+            let Some(wait) = self.settings.policy.retry.wait(attempt) else { return Err(error) };
+            attempt += 1;
+            warn!(self.log, "trying again"; "what" => what, "attempt" => attempt, "wait" => ?wait, "error" => %error);
+            self.shared.metrics.backup_event(&self.settings.name, self.kind, Outcome::Retry);
+            if cancel.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
+                return Err(EngineError::Canceled.into());
+            }
+        }
+    }
+}
+
+/// What is known before the first namespace begins.
+struct Prepared {
+    lease: Arc<Lease>,
+    limits: Arc<BackupLimits>,
+    namespaces: Vec<(Place, BackupPlan)>,
+}
+
+/// What became of the namespaces.
+struct Made {
+    reports: Vec<BackupReport>,
+    error: Option<RunError>,
+}
+
+/// Counts and tells the beginning of a run.
+pub(crate) fn announce_start(shared: &Shared, log: &Logger, id: JobId, routine: &str, kind: BackupKind) {
+    info!(log, "backup started");
+    shared.metrics.backup_started(routine, kind);
+    let work = JobWork::Backup { routine: routine.to_owned(), kind };
+    shared.publish(|at| Event::JobStarted { at, job: JobLabel { id, work } });
+}
+
+/// Counts and logs the end of a run; returns the event, to be told when everybody within knows of the end.
+pub(crate) fn announce_end(
+    shared: &Shared,
+    log: &Logger,
+    (id, routine, kind, created): (JobId, &str, BackupKind, DateTime<Utc>),
+    end: &RunEnd,
+    progress: RunningJob,
+) -> Event {
+    let Totals { records, bytes, duration } = end.totals;
+    match (&end.error, end.state) {
+        (Some(e), _) => error!(log, "backup failed"; "error" => e),
+        (None, JobState::Canceled) => warn!(log, "backup canceled"),
+        (None, _) if !end.kept => info!(log, "backup done: nothing has changed"),
+        (None, _) => {
+            info!(log, "backup done"; "records" => records, "bytes" => bytes, "seconds" => duration.as_secs_f64());
+        }
+    }
+    shared.metrics.backup_ended(routine, kind, end.state.into(), end.totals, created);
+    let work = JobWork::Backup { routine: routine.to_owned(), kind };
+    let (state, error) = (end.state, end.error.clone());
+    Event::JobFinished { at: shared.clock.now(), job: JobLabel { id, work }, state, error, progress }
+}

@@ -1,0 +1,137 @@
+//! Requests about restores.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use abs_config::{RestoreRequest, RestoreTimestampRequest};
+use abs_engine::RestoreSnapshot;
+use abs_engine::catalog::BackupKind;
+use actix::Message;
+
+use super::{JobId, RequestError, RunningJob};
+
+/// Starts a restore of one backup, by its path.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<JobId, RequestError>")]
+pub struct RestorePath {
+    /// Which of the two requests it was.
+    pub kind: BackupKind,
+    /// The request.
+    pub request: RestoreRequest,
+}
+
+/// Starts a restore of a routine's namespaces to a point in time.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<JobId, RequestError>")]
+pub struct RestoreToTime {
+    /// The request.
+    pub request: RestoreTimestampRequest,
+}
+
+/// Asks how a restore stands.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "Result<RestoreStatus, RequestError>")]
+pub struct GetRestore(pub JobId);
+
+/// Lists the restores of this process.
+#[derive(Clone, Debug, Default, Message)]
+#[rtype(result = "BTreeMap<JobId, RestoreStatus>")]
+pub struct ListRestores {
+    /// Only those begun at this time or later; milliseconds since 1970.
+    pub from: Option<i64>,
+    /// Only those begun at this time or earlier.
+    pub to: Option<i64>,
+    /// Only those in certain states.
+    pub status: StatusFilter,
+}
+
+/// Cancels a restore; what was restored stays.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "Result<(), RequestError>")]
+pub struct CancelRestore(pub JobId);
+
+/// A restore at one moment.
+#[derive(Clone, Debug)]
+pub struct RestoreStatus {
+    /// What was done with the records.
+    pub counts: RestoreSnapshot,
+    /// Its progress.
+    pub job: RunningJob,
+    /// Its state.
+    pub state: JobState,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+
+/// The state of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobState {
+    /// It goes on.
+    Running,
+    /// It did all it was asked.
+    Done,
+    /// It ended early, by itself.
+    Failed,
+    /// It ended early, as somebody wished.
+    Canceled,
+}
+
+impl FromStr for JobState {
+    type Err = String;
+
+    /// The names of 3.5 (`Running`, `Done`, `Failed`, `Canceled`) and of 3.6 (`running`, `success`, `failure`,
+    /// `canceled`), in any case.
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.to_ascii_lowercase().as_str() {
+            "running" => Ok(Self::Running),
+            "done" | "success" => Ok(Self::Done),
+            "failed" | "failure" => Ok(Self::Failed),
+            "canceled" => Ok(Self::Canceled),
+            _ => Err(format!("{text:?} is not a status: use Running, Done, Failed or Canceled")),
+        }
+    }
+}
+
+/// Which states are wanted: a comma list (`Running,Done`), or with `!` in front all but those.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StatusFilter {
+    excluded: bool,
+    states: Vec<JobState>,
+}
+
+impl StatusFilter {
+    /// Whether a job in this state is wanted; without a list every one is.
+    #[must_use]
+    pub fn lets_through(&self, state: JobState) -> bool {
+        self.states.is_empty() || self.states.contains(&state) != self.excluded
+    }
+}
+
+impl FromStr for StatusFilter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (excluded, list) = match text.strip_prefix('!') {
+            Some(rest) => (true, rest),
+            None => (false, text),
+        };
+        let states = list.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::parse);
+        Ok(Self { excluded, states: states.collect::<Result<_, _>>()? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_filter_takes_both_sets_of_names_and_excludes() {
+        let filter = |text: &str| text.parse::<StatusFilter>().unwrap();
+        assert!(filter("").lets_through(JobState::Done));
+        assert!(filter("running, SUCCESS").lets_through(JobState::Done));
+        assert!(!filter("running,success").lets_through(JobState::Failed));
+        assert!(!filter("!Failed,Canceled").lets_through(JobState::Canceled));
+        assert!(filter("!failure,Canceled").lets_through(JobState::Running));
+        assert!("Gone".parse::<StatusFilter>().unwrap_err().contains("\"Gone\" is not a status"));
+    }
+}

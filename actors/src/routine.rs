@@ -1,0 +1,475 @@
+//! One routine: its schedule, what may start, what runs, what was made last.
+//!
+//! | message | from | answer |
+//! |---|---|---|
+//! | [`Configure`] | supervisor | |
+//! | [`Trigger`] | supervisor | whether the request is taken |
+//! | [`CancelRuns`] | supervisor | |
+//! | [`GetState`] | supervisor | a [`RoutineState`] |
+//! | [`RunEnded`] | supervisor | |
+//! | [`ApplyRetention`] | supervisor, when a restore of the routine ended | |
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use abs_config::{RoutineSettings, Schedule};
+use abs_engine::catalog::{BackupKind, CatalogError, run_folder};
+use abs_storage::ObjectPath;
+use actix::{
+    Actor, ActorContext as _, ActorFutureExt as _, Addr, AsyncContext as _, Context, Handler, Message,
+    ResponseFuture, SpawnHandle, WrapFuture as _,
+};
+use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
+use slog::{Logger, error, info, o, warn};
+
+use crate::backup_job::BackupJobActor;
+use crate::job::{Cancel, GetProgress};
+use crate::messages::system::Event;
+use crate::messages::{JobId, JobState, RequestError, RoutineState};
+use crate::metrics::{Outcome, Totals};
+use crate::shared::Shared;
+use crate::supervisor::{StartRun, SupervisorActor};
+
+/// Gives the routine new settings; the first ones when it was made.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Configure(pub Arc<RoutineSettings>);
+
+/// Ends the routine: it is not configured any more. What runs of it is canceled.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Retire;
+
+/// Asks for a backup after a delay.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), RequestError>")]
+pub(crate) struct Trigger {
+    pub kind: BackupKind,
+    pub delay: Duration,
+}
+
+/// Cancels what runs.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct CancelRuns;
+
+/// Asks what the routine is doing.
+#[derive(Debug, Message)]
+#[rtype(result = "RoutineState")]
+pub(crate) struct GetState;
+
+/// A run of this routine ended.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct RunEnded {
+    pub id: JobId,
+    pub kind: BackupKind,
+    pub created: DateTime<Utc>,
+    pub end: RunEnd,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug)]
+pub(crate) struct RunEnd {
+    pub state: JobState,
+    pub error: Option<String>,
+    pub totals: Totals,
+    /// A backup is there now; an empty incremental one leaves nothing.
+    pub kept: bool,
+}
+
+/// A run that goes on while its routine's actor was started again.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Adopt {
+    pub id: JobId,
+    pub kind: BackupKind,
+    pub created: DateTime<Utc>,
+    pub actor: Addr<BackupJobActor>,
+}
+
+/// Deletes what the policy keeps no longer, unless a restore of the routine reads.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct ApplyRetention;
+
+/// A run of this routine.
+#[derive(Debug)]
+struct Run {
+    id: JobId,
+    actor: Addr<BackupJobActor>,
+    folder: Option<ObjectPath>,
+}
+
+/// One of the two schedules of a routine.
+#[derive(Debug, Default)]
+struct Lane {
+    schedule: Option<Schedule>,
+    next: Option<DateTime<Utc>>,
+    timer: Option<SpawnHandle>,
+    /// Asked for and not running yet.
+    starting: bool,
+    runs: Vec<Run>,
+    last: Option<DateTime<Utc>>,
+}
+
+impl Lane {
+    fn is_busy(&self) -> bool {
+        self.starting || !self.runs.is_empty()
+    }
+}
+
+/// Owns a routine.
+#[derive(Debug)]
+pub(crate) struct RoutineActor {
+    shared: Arc<Shared>,
+    supervisor: Addr<SupervisorActor>,
+    settings: Arc<RoutineSettings>,
+    log: Logger,
+    full: Lane,
+    incremental: Lane,
+    /// Of the last run: each run has a time of its own.
+    created: DateTime<Utc>,
+    /// A restore read when the backups were to be thinned out.
+    retention_due: bool,
+}
+
+impl RoutineActor {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        supervisor: Addr<SupervisorActor>,
+        settings: Arc<RoutineSettings>,
+    ) -> Self {
+        let log = shared.log.new(o!("routine" => settings.name.clone()));
+        Self {
+            shared,
+            supervisor,
+            settings,
+            log,
+            full: Lane::default(),
+            incremental: Lane::default(),
+            created: DateTime::UNIX_EPOCH,
+            retention_due: false,
+        }
+    }
+
+    fn lane(&mut self, kind: BackupKind) -> &mut Lane {
+        match kind {
+            BackupKind::Full => &mut self.full,
+            BackupKind::Incremental => &mut self.incremental,
+        }
+    }
+
+    /// Sets both timers anew, from `after` on; of a disabled routine, none.
+    fn schedule_all(&mut self, after: DateTime<Utc>, context: &mut Context<Self>) {
+        let (full, incremental) = if self.settings.disabled {
+            (None, None)
+        } else {
+            (Some(self.settings.full.clone()), self.settings.incremental.clone())
+        };
+        for (kind, schedule) in [(BackupKind::Full, full), (BackupKind::Incremental, incremental)] {
+            // Who changes something else must not postpone what is due.
+            if self.lane(kind).schedule != schedule {
+                self.lane(kind).schedule = schedule;
+                self.schedule(kind, after, context);
+            }
+        }
+    }
+
+    fn schedule(&mut self, kind: BackupKind, after: DateTime<Utc>, context: &mut Context<Self>) {
+        let lane = self.lane(kind);
+        if let Some(timer) = lane.timer.take() {
+            context.cancel_future(timer);
+        }
+        lane.next = lane.schedule.as_ref().and_then(|schedule| schedule.next_after(after));
+        if let Some(due) = lane.next {
+            let clock = Arc::clone(&self.shared.clock);
+            let wait = async move { clock.sleep_until(due).await };
+            let timer = context
+                .spawn(wait.into_actor(self).map(move |(), actor, context| actor.due(kind, due, context)));
+            self.lane(kind).timer = Some(timer);
+        }
+    }
+
+    /// The time of a scheduled backup has come.
+    fn due(&mut self, kind: BackupKind, due: DateTime<Utc>, context: &mut Context<Self>) {
+        self.lane(kind).timer = None;
+        // Times that went by while the process slept are not caught up on one by one.
+        let after = due.max(self.shared.clock.now());
+        self.schedule(kind, after, context);
+        let just_before = due - TimeDelta::milliseconds(1);
+        let with_full = kind == BackupKind::Incremental
+            && self.settings.full.next_after(just_before).is_some_and(|full| full == due);
+        if with_full {
+            self.skip(kind, "a full backup is due at the same time");
+        } else {
+            self.admit(kind, context);
+        }
+    }
+
+    /// Starts a backup if the rules let it.
+    fn admit(&mut self, kind: BackupKind, context: &mut Context<Self>) {
+        if self.settings.disabled {
+            return;
+        }
+        let alone = kind == BackupKind::Full || self.settings.policy.concurrent_incremental;
+        if self.lane(kind).is_busy() && (kind == BackupKind::Full || !alone) {
+            return self.skip(kind, "the one before is still running");
+        }
+        if kind == BackupKind::Full {
+            return self.start(kind, context);
+        }
+        if self.full.is_busy() && !alone {
+            return self.skip(kind, "a full backup is running");
+        }
+        if self.full.last.is_some() {
+            return self.start(kind, context);
+        }
+        // Perhaps the storage could not be read before, or somebody brought backups there.
+        let load = self.load();
+        context.spawn(load.into_actor(self).map(|last, actor, context| {
+            actor.loaded(last.as_ref());
+            if actor.full.last.is_some() {
+                // Much may have changed while the storage was read.
+                actor.admit(BackupKind::Incremental, context);
+            } else {
+                actor.skip(BackupKind::Incremental, "there is no full backup yet");
+            }
+        }));
+    }
+
+    fn folder(&self, kind: BackupKind, created: DateTime<Utc>) -> Option<ObjectPath> {
+        run_folder(&self.settings.name, kind, created, self.settings.timestamp_format).ok()
+    }
+
+    fn skip(&self, kind: BackupKind, reason: &str) {
+        let routine = &self.settings.name;
+        warn!(self.log, "backup skipped"; "type" => kind.as_str(), "reason" => reason);
+        self.shared.metrics.backup_event(routine, kind, Outcome::Skip);
+        self.shared.publish(|at| Event::BackupSkipped {
+            at,
+            routine: routine.clone(),
+            kind,
+            reason: reason.to_owned(),
+        });
+    }
+
+    fn start(&mut self, kind: BackupKind, context: &mut Context<Self>) {
+        // Runs are told apart by their times, which are folders of the storage.
+        let now = self.shared.clock.now().trunc_subsecs(3);
+        self.created = now.max(self.created + TimeDelta::milliseconds(1));
+        self.lane(kind).starting = true;
+        let folder = self.folder(kind, self.created);
+        let start = StartRun { settings: Arc::clone(&self.settings), kind, created: self.created };
+        let asked = self.supervisor.send(start);
+        // The supervisor answers at once; until it did, the end of the run must not be heard of.
+        context.wait(asked.into_actor(self).map(move |answer, actor, _| {
+            let lane = actor.lane(kind);
+            lane.starting = false;
+            // A supervisor that is gone or stopping starts nothing.
+            if let Ok(Some((id, job))) = answer {
+                lane.runs.push(Run { id, actor: job, folder });
+            }
+        }));
+    }
+
+    /// Reads from storage what was made last.
+    fn load(&self) -> impl Future<Output = Option<Lasts>> + 'static {
+        let catalog = self.shared.catalogs.of(&self.settings.storage);
+        let (routine, log) = (self.settings.name.clone(), self.log.clone());
+        let runtime = self.shared.runtime.clone();
+        async move {
+            // Storage is read on the multi-threaded runtime, not here where only books are kept.
+            let read = runtime.spawn(async move {
+                let full = catalog.last(&routine, BackupKind::Full).await?;
+                let incremental = catalog.last(&routine, BackupKind::Incremental).await?;
+                Ok::<_, CatalogError>(Lasts { full, incremental })
+            });
+            match read.await {
+                Ok(Ok(lasts)) => Some(lasts),
+                Ok(Err(e)) => {
+                    warn!(log, "the backups cannot be listed"; "error" => %e);
+                    None
+                }
+                Err(_) => None,
+            }
+        }
+    }
+
+    fn loaded(&mut self, lasts: Option<&Lasts>) {
+        if let Some(&Lasts { full, incremental }) = lasts {
+            self.full.last = full;
+            self.incremental.last = incremental;
+            self.created = self.created.max(full.unwrap_or_default()).max(incremental.unwrap_or_default());
+        }
+    }
+
+    fn cancel_runs(&self) {
+        for run in self.full.runs.iter().chain(&self.incremental.runs) {
+            info!(self.log, "canceling"; "job" => run.id.0);
+            run.actor.do_send(Cancel);
+        }
+    }
+
+    /// Deletes what the policy keeps no longer. Never while a restore of this routine reads: the supervisor says when it
+    /// has ended.
+    fn retain(&mut self) {
+        let routine = self.settings.name.clone();
+        let lock = self.shared.readers.of(&routine).try_write_owned();
+        self.retention_due = lock.is_err();
+        let Ok(alone) = lock else { return };
+        let catalog = self.shared.catalogs.of(&self.settings.storage);
+        let (retention, log) = (self.settings.policy.retention, self.log.clone());
+        // A run that goes on has no metadata.yaml yet, as what a crash leaves has none.
+        let runs = self.full.runs.iter().chain(&self.incremental.runs);
+        let in_use: Vec<_> = runs.filter_map(|run| run.folder.clone()).collect();
+        self.shared.runtime.spawn(async move {
+            match catalog.apply_retention(&routine, retention, &in_use).await {
+                Ok(deleted) => {
+                    for run in deleted {
+                        info!(log, "deleted, as the retention policy says"; "backup" => %run);
+                    }
+                }
+                Err(e) => {
+                    error!(log, "retention failed; it is tried again after the next full backup"; "error" => %e);
+                }
+            }
+            drop(alone);
+        });
+    }
+}
+
+impl Actor for RoutineActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        let load = self.load();
+        context.spawn(load.into_actor(self).map(|lasts, actor, _| actor.loaded(lasts.as_ref())));
+        self.schedule_all(self.shared.clock.now(), context);
+    }
+}
+
+impl Handler<Configure> for RoutineActor {
+    type Result = ();
+
+    fn handle(&mut self, Configure(settings): Configure, context: &mut Self::Context) {
+        let before = std::mem::replace(&mut self.settings, settings);
+        if self.settings.disabled && !before.disabled {
+            self.cancel_runs();
+        }
+        if self.settings.storage != before.storage {
+            // Another storage holds other backups.
+            (self.full.last, self.incremental.last) = (None, None);
+            let load = self.load();
+            context.spawn(load.into_actor(self).map(|lasts, actor, _| actor.loaded(lasts.as_ref())));
+        }
+        self.schedule_all(self.shared.clock.now(), context);
+    }
+}
+
+impl Handler<Retire> for RoutineActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Retire, context: &mut Self::Context) {
+        self.cancel_runs();
+        context.stop();
+    }
+}
+
+impl Handler<Trigger> for RoutineActor {
+    type Result = Result<(), RequestError>;
+
+    fn handle(&mut self, Trigger { kind, delay }: Trigger, context: &mut Self::Context) -> Self::Result {
+        let name = &self.settings.name;
+        if self.settings.disabled {
+            return Err(RequestError::Invalid(format!("routine {name} is disabled: enable it first")));
+        }
+        let now = self.shared.clock.now();
+        let start = TimeDelta::from_std(delay).ok().and_then(|delay| now.checked_add_signed(delay));
+        let start = start.ok_or_else(|| RequestError::Invalid("delay: is beyond all times".to_owned()))?;
+        info!(self.log, "backup asked for"; "type" => kind.as_str(), "start" => %start);
+        if delay.is_zero() {
+            self.admit(kind, context);
+            return Ok(());
+        }
+        let clock = Arc::clone(&self.shared.clock);
+        let wait = async move { clock.sleep_until(start).await };
+        context.spawn(wait.into_actor(self).map(move |(), actor, context| actor.admit(kind, context)));
+        Ok(())
+    }
+}
+
+impl Handler<CancelRuns> for RoutineActor {
+    type Result = ();
+
+    fn handle(&mut self, _: CancelRuns, _: &mut Self::Context) {
+        self.cancel_runs();
+    }
+}
+
+impl Handler<GetState> for RoutineActor {
+    type Result = ResponseFuture<RoutineState>;
+
+    fn handle(&mut self, _: GetState, _: &mut Self::Context) -> Self::Result {
+        let mut state = RoutineState {
+            last_full: self.full.last,
+            last_incremental: self.incremental.last,
+            next_full: self.full.next,
+            next_incremental: self.incremental.next,
+            ..RoutineState::default()
+        };
+        let job = |lane: &Lane| lane.runs.last().map(|run| run.actor.send(GetProgress));
+        let (full, incremental) = (job(&self.full), job(&self.incremental));
+        Box::pin(async move {
+            // A job that has just ended answers no more.
+            if let Some(progress) = full {
+                state.full = progress.await.ok();
+            }
+            if let Some(progress) = incremental {
+                state.incremental = progress.await.ok();
+            }
+            state
+        })
+    }
+}
+
+impl Handler<RunEnded> for RoutineActor {
+    type Result = ();
+
+    fn handle(&mut self, RunEnded { id, kind, created, end }: RunEnded, _: &mut Self::Context) {
+        let lane = self.lane(kind);
+        lane.runs.retain(|run| run.id != id);
+        if end.kept {
+            lane.last = lane.last.max(Some(created));
+        }
+        if end.state == JobState::Done && kind == BackupKind::Full {
+            self.retain();
+        }
+    }
+}
+
+impl Handler<Adopt> for RoutineActor {
+    type Result = ();
+
+    fn handle(&mut self, Adopt { id, kind, created, actor }: Adopt, _: &mut Self::Context) {
+        let folder = self.folder(kind, created);
+        self.lane(kind).runs.push(Run { id, actor, folder });
+    }
+}
+
+impl Handler<ApplyRetention> for RoutineActor {
+    type Result = ();
+
+    fn handle(&mut self, _: ApplyRetention, _: &mut Self::Context) {
+        if self.retention_due {
+            self.retain();
+        }
+    }
+}
+
+/// What was made last.
+#[derive(Debug)]
+struct Lasts {
+    full: Option<DateTime<Utc>>,
+    incremental: Option<DateTime<Utc>>,
+}

@@ -1,0 +1,204 @@
+//! What all actors share: the runtime for work, the clock, the log, the metrics, the events; clusters and catalogs in use.
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use abs_cluster::{Cluster, ClusterError};
+use abs_config::{ClusterSettings, StorageSettings};
+use abs_engine::catalog::Catalog;
+use abs_storage::{Local, Storage};
+use chrono::{DateTime, Utc};
+use slog::Logger;
+use tokio::runtime::Handle;
+use tokio::sync::{RwLock, Semaphore, broadcast};
+
+use crate::clock::Clock;
+use crate::messages::JobId;
+use crate::messages::system::Event;
+use crate::metrics::Metrics;
+
+/// Events that a slow listener may be behind.
+const EVENTS: usize = 1024;
+
+/// What all actors share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// Work runs here; actors only keep books.
+    pub runtime: Handle,
+    pub clock: Arc<dyn Clock>,
+    pub log: Logger,
+    pub metrics: Metrics,
+    pub events: broadcast::Sender<Arc<Event>>,
+    pub clusters: Clusters,
+    pub catalogs: Catalogs,
+    pub readers: Readers,
+    last_id: AtomicU64,
+    /// What goes wrong in the workers of runs.
+    #[cfg(test)]
+    pub fault: Mutex<Option<abs_engine::Fault>>,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        runtime: Handle,
+        clock: Arc<dyn Clock>,
+        log: Logger,
+    ) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            clusters: Clusters { runtime: runtime.clone(), entries: Mutex::default() },
+            runtime,
+            clock,
+            log,
+            metrics: Metrics::new()?,
+            events: broadcast::Sender::new(EVENTS),
+            catalogs: Catalogs::default(),
+            readers: Readers::default(),
+            last_id: AtomicU64::default(),
+            #[cfg(test)]
+            fault: Mutex::default(),
+        })
+    }
+
+    /// Tells whoever listens.
+    pub(crate) fn publish(&self, event: impl FnOnce(DateTime<Utc>) -> Event) {
+        if self.events.receiver_count() > 0 {
+            // The last listener may have gone at this moment.
+            let _ = self.events.send(Arc::new(event(self.clock.now())));
+        }
+    }
+
+    /// An id of a new job: made of the time, so that a service that was started again uses no id twice.
+    pub(crate) fn new_id(&self) -> JobId {
+        let now = u64::try_from(self.clock.now().timestamp_millis()).unwrap_or(1) * 1000;
+        let next = |last: u64| now.max(last + 1);
+        let last = self.last_id.fetch_update(Relaxed, Relaxed, |last| Some(next(last)));
+        JobId(next(last.unwrap_or_else(|last| last)))
+    }
+}
+
+/// Clusters in use: jobs on the same cluster share its connections and its limit of scans.
+#[derive(Debug)]
+pub(crate) struct Clusters {
+    runtime: Handle,
+    entries: Mutex<Vec<Arc<ClusterEntry>>>,
+}
+
+#[derive(Debug)]
+struct ClusterEntry {
+    settings: Arc<ClusterSettings>,
+    scans: Option<Arc<Semaphore>>,
+    lease: tokio::sync::Mutex<Weak<Lease>>,
+}
+
+/// A connected cluster, closed when nobody uses it any more.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    pub cluster: Cluster,
+    /// `max-parallel-scans`.
+    pub scans: Option<Arc<Semaphore>>,
+    runtime: Handle,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let cluster = self.cluster.clone();
+        self.runtime.spawn(async move { cluster.close().await });
+    }
+}
+
+/// Why a cluster cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LeaseError {
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    #[error(transparent)]
+    Secret(#[from] abs_config::SecretError),
+}
+
+impl Clusters {
+    /// The cluster of these settings, connected.
+    pub(crate) async fn lease(&self, settings: &Arc<ClusterSettings>) -> Result<Arc<Lease>, LeaseError> {
+        let entry = self.entry(settings);
+        // Whoever comes while another connects waits for that.
+        let mut held = entry.lease.lock().await;
+        if let Some(lease) = held.upgrade() {
+            return Ok(lease);
+        }
+        let cluster = Cluster::connect(crate::settings::connect_options(settings).await?).await?;
+        let lease = Arc::new(Lease { cluster, scans: entry.scans.clone(), runtime: self.runtime.clone() });
+        *held = Arc::downgrade(&lease);
+        Ok(lease)
+    }
+
+    fn entry(&self, settings: &Arc<ClusterSettings>) -> Arc<ClusterEntry> {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        // Entries that nobody holds and whose cluster is closed have served.
+        entries.retain(|entry| {
+            Arc::strong_count(entry) > 1
+                || entry.lease.try_lock().map_or(true, |lease| lease.strong_count() > 0)
+        });
+        if let Some(entry) = entries.iter().find(|entry| entry.settings == *settings) {
+            return Arc::clone(entry);
+        }
+        let scans = settings.max_parallel_scans.map(|most| Arc::new(Semaphore::new(most.get() as usize)));
+        let entry = Arc::new(ClusterEntry {
+            settings: Arc::clone(settings),
+            scans,
+            lease: tokio::sync::Mutex::default(),
+        });
+        entries.push(Arc::clone(&entry));
+        entry
+    }
+}
+
+/// Catalogs by storage: what was read of one is remembered.
+#[derive(Debug, Default)]
+pub(crate) struct Catalogs {
+    entries: Mutex<Vec<(Arc<StorageSettings>, Catalog)>>,
+}
+
+impl Catalogs {
+    /// The catalog of a storage.
+    pub(crate) fn of(&self, settings: &Arc<StorageSettings>) -> Catalog {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, catalog)) = entries.iter().find(|(known, _)| known == settings) {
+            return catalog.clone();
+        }
+        let catalog = Catalog::new(open(settings));
+        entries.push((Arc::clone(settings), catalog.clone()));
+        catalog
+    }
+
+    /// Forgets the storages that are not `used`.
+    pub(crate) fn retain(&self, used: impl Fn(&StorageSettings) -> bool) {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner).retain(|(settings, _)| used(settings));
+    }
+}
+
+/// A storage as configured.
+pub(crate) fn open(settings: &StorageSettings) -> Arc<dyn Storage> {
+    match settings {
+        StorageSettings::Local { path } => Arc::new(Local::new(path)),
+    }
+}
+
+/// Who reads the backups of a routine: retention waits for them.
+#[derive(Debug, Default)]
+pub(crate) struct Readers {
+    locks: Mutex<HashMap<String, Arc<RwLock<()>>>>,
+}
+
+impl Readers {
+    /// The lock of a routine: restores hold it for reading, retention for writing.
+    pub(crate) fn of(&self, routine: &str) -> Arc<RwLock<()>> {
+        let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+        locks.retain(|_, lock| Arc::strong_count(lock) > 1);
+        Arc::clone(locks.entry(routine.to_owned()).or_default())
+    }
+}
+
+/// How long a storage or a cluster may take to answer whether it is there.
+pub(crate) const PROBE: Duration = Duration::from_secs(5);

@@ -1,0 +1,136 @@
+//! Requests about backups.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use abs_engine::catalog::CatalogError;
+use actix::{Handler, ResponseFuture};
+use chrono::{DateTime, Utc};
+
+use super::SupervisorActor;
+use crate::messages::{
+    CancelBackups, GetClusterConfiguration, GetRoutineState, ListBackups, RequestError, RoutineBackups,
+    RoutineState, TriggerBackup,
+};
+use crate::routine::{CancelRuns, GetState, Trigger};
+
+type Answer<T> = ResponseFuture<Result<T, RequestError>>;
+
+fn refused<T: 'static>(error: RequestError) -> Answer<T> {
+    Box::pin(std::future::ready(Err(error)))
+}
+
+/// The actor fell between the question and its answer; the supervisor sets it up again.
+fn fallen(routine: &str) -> RequestError {
+    RequestError::Failed(format!("routine {routine} does not answer: try again"))
+}
+
+impl Handler<TriggerBackup> for SupervisorActor {
+    type Result = Answer<()>;
+
+    fn handle(&mut self, message: TriggerBackup, _: &mut Self::Context) -> Self::Result {
+        let TriggerBackup { routine, kind, delay } = message;
+        if self.stopping {
+            return refused(RequestError::Stopping);
+        }
+        match self.routine(&routine) {
+            Ok(found) => {
+                let answer = found.actor.send(Trigger { kind, delay });
+                Box::pin(async move { answer.await.map_err(|_| fallen(&routine))? })
+            }
+            Err(e) => refused(e),
+        }
+    }
+}
+
+impl Handler<CancelBackups> for SupervisorActor {
+    type Result = Result<(), RequestError>;
+
+    fn handle(&mut self, message: CancelBackups, _: &mut Self::Context) -> Self::Result {
+        self.routine(&message.routine)?.actor.do_send(CancelRuns);
+        Ok(())
+    }
+}
+
+impl Handler<GetRoutineState> for SupervisorActor {
+    type Result = Answer<RoutineState>;
+
+    fn handle(
+        &mut self,
+        GetRoutineState { routine }: GetRoutineState,
+        _: &mut Self::Context,
+    ) -> Self::Result {
+        match self.routine(&routine) {
+            Ok(found) => {
+                let answer = found.actor.send(GetState);
+                Box::pin(async move { answer.await.map_err(|_| fallen(&routine)) })
+            }
+            Err(e) => refused(e),
+        }
+    }
+}
+
+impl Handler<ListBackups> for SupervisorActor {
+    type Result = Answer<BTreeMap<String, RoutineBackups>>;
+
+    fn handle(&mut self, message: ListBackups, _: &mut Self::Context) -> Self::Result {
+        let ListBackups { routine, kind, from, to } = message;
+        let Some(service) = &self.service else { return refused(RequestError::Stopping) };
+        let config = Arc::clone(&service.configuration.snapshot().config);
+        let wanted: Vec<_> = match &routine {
+            Some(name) => match self.routine(name) {
+                Ok(found) => vec![Arc::clone(&found.settings)],
+                Err(e) => return refused(e),
+            },
+            None => self.routines.values().map(|routine| Arc::clone(&routine.settings)).collect(),
+        };
+        // A time beyond all times is a bound, too.
+        let time = |ms| DateTime::from_timestamp_millis(ms).unwrap_or(DateTime::<Utc>::MAX_UTC);
+        let bound = |ms: Option<i64>| ms.map_or(Bound::Unbounded, |ms| Bound::Included(time(ms)));
+        let range = (bound(from), bound(to));
+        let shared = Arc::clone(&self.shared);
+        let listing = self.shared.runtime.spawn(async move {
+            let mut lists = BTreeMap::new();
+            for settings in wanted {
+                let catalog = shared.catalogs.of(&settings.storage);
+                let list = catalog.list(&settings.name, kind, range).await?;
+                for unreadable in &list.unreadable {
+                    slog::warn!(shared.log, "a backup cannot be listed"; "routine" => &settings.name, "error" => %unreadable);
+                }
+                let storage = config.storage.get(&settings.storage_name).cloned().unwrap_or_default();
+                lists.insert(settings.name.clone(), RoutineBackups { storage, backups: list.backups });
+            }
+            Ok::<_, CatalogError>(lists)
+        });
+        Box::pin(async move { worked(listing.await) })
+    }
+}
+
+impl Handler<GetClusterConfiguration> for SupervisorActor {
+    type Result = Answer<Vec<(String, Vec<u8>)>>;
+
+    fn handle(&mut self, message: GetClusterConfiguration, _: &mut Self::Context) -> Self::Result {
+        let GetClusterConfiguration { routine, timestamp } = message;
+        let catalog = match self.routine(&routine) {
+            Ok(found) => self.shared.catalogs.of(&found.settings.storage),
+            Err(e) => return refused(e),
+        };
+        let Some(time) = DateTime::<Utc>::from_timestamp_millis(timestamp) else {
+            return refused(RequestError::Invalid(format!("timestamp: {timestamp} is beyond all times")));
+        };
+        let reading = self.shared.runtime.spawn(async move { catalog.configurations(&routine, time).await });
+        Box::pin(async move { worked(reading.await) })
+    }
+}
+
+/// The result of work on the runtime.
+pub(super) fn worked<T>(
+    joined: Result<Result<T, CatalogError>, tokio::task::JoinError>,
+) -> Result<T, RequestError> {
+    let result = joined.map_err(|e| RequestError::Failed(format!("a worker failed: {e}")))?;
+    result.map_err(|e| match e {
+        CatalogError::Storage(e) => RequestError::Failed(e.to_string()),
+        e => RequestError::Invalid(e.to_string()),
+    })
+}

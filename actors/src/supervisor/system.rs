@@ -1,0 +1,102 @@
+//! Requests about the service itself.
+
+use std::sync::Arc;
+
+use actix::{
+    ActorFutureExt as _, Handler, MessageResult, ResponseActFuture, ResponseFuture, WrapFuture as _,
+};
+use slog::{info, warn};
+
+use super::SupervisorActor;
+use crate::job::Job;
+use crate::messages::{CheckReadiness, Readiness, RenderMetrics, Shutdown, Subscribe};
+use crate::shared::{PROBE, Shared, open};
+
+impl Handler<CheckReadiness> for SupervisorActor {
+    type Result = ResponseFuture<Readiness>;
+
+    fn handle(&mut self, _: CheckReadiness, _: &mut Self::Context) -> Self::Result {
+        let stopping = self.stopping;
+        let Some(service) = &self.service else {
+            return Box::pin(async move { Readiness { stopping, ..Readiness::default() } });
+        };
+        let settings = Arc::clone(service.configuration.settings());
+        let shared = Arc::clone(&self.shared);
+        let probing = self.shared.runtime.spawn(async move {
+            // All at the same time: the slowest of them is waited for, not their sum.
+            let storage = settings.storage.iter().map(|(name, storage)| {
+                let (name, storage) = (name.clone(), Arc::clone(storage));
+                tokio::spawn(async move { (name, within(probe_storage(&storage)).await) })
+            });
+            let storage: Vec<_> = storage.collect();
+            let clusters = settings.clusters.iter().map(|(name, cluster)| {
+                let (name, cluster, shared) = (name.clone(), Arc::clone(cluster), Arc::clone(&shared));
+                tokio::spawn(async move { (name, within(probe_cluster(&shared, &cluster)).await) })
+            });
+            let clusters: Vec<_> = clusters.collect();
+            let mut readiness = Readiness { stopping, ..Readiness::default() };
+            for probe in storage {
+                readiness.storage.extend(probe.await);
+            }
+            for probe in clusters {
+                readiness.clusters.extend(probe.await);
+            }
+            readiness
+        });
+        Box::pin(async move {
+            probing.await.unwrap_or_else(|_| Readiness { stopping: true, ..Readiness::default() })
+        })
+    }
+}
+
+async fn within(probe: impl Future<Output = Result<(), String>>) -> Result<(), String> {
+    tokio::time::timeout(PROBE, probe)
+        .await
+        .unwrap_or_else(|_| Err(format!("no answer within {} s", PROBE.as_secs())))
+}
+
+async fn probe_storage(settings: &abs_config::StorageSettings) -> Result<(), String> {
+    open(settings).probe().await.map_err(|e| e.to_string())
+}
+
+async fn probe_cluster(shared: &Shared, settings: &Arc<abs_config::ClusterSettings>) -> Result<(), String> {
+    let lease = shared.clusters.lease(settings).await.map_err(|e| e.to_string())?;
+    lease.cluster.check_reachable().await.map_err(|e| e.to_string())
+}
+
+impl Handler<Subscribe> for SupervisorActor {
+    type Result = MessageResult<Subscribe>;
+
+    fn handle(&mut self, _: Subscribe, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.shared.events.subscribe())
+    }
+}
+
+impl Handler<RenderMetrics> for SupervisorActor {
+    type Result = String;
+
+    fn handle(&mut self, _: RenderMetrics, _: &mut Self::Context) -> String {
+        self.shared.metrics.render()
+    }
+}
+
+impl Handler<Shutdown> for SupervisorActor {
+    type Result = ResponseActFuture<Self, ()>;
+
+    fn handle(&mut self, Shutdown { grace }: Shutdown, _: &mut Self::Context) -> Self::Result {
+        self.stopping = true;
+        info!(self.shared.log, "stopping: no more work is taken"; "jobs" => *self.running.borrow());
+        let mut running = self.running.subscribe();
+        let patience =
+            async move { tokio::time::timeout(grace, running.wait_for(|jobs| *jobs == 0)).await.is_ok() };
+        Box::pin(patience.into_actor(self).then(|all_ended, actor, _| {
+            if !all_ended {
+                warn!(actor.shared.log, "canceling what still runs"; "jobs" => *actor.running.borrow());
+                actor.jobs.values().for_each(Job::cancel);
+            }
+            let mut running = actor.running.subscribe();
+            // The sender lives as long as the supervisor.
+            async move { drop(running.wait_for(|jobs| *jobs == 0).await) }.into_actor(actor)
+        }))
+    }
+}

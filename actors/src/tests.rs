@@ -1,0 +1,6 @@
+//! The actors together, on an embedded server.
+
+mod configuration;
+mod failures;
+mod jobs;
+mod schedules;
