@@ -1,18 +1,24 @@
 //! The command line. Exit codes: 0 done, 1 the job failed or was canceled, 2 the command cannot be carried out as given.
 
 mod backup;
+mod config;
+mod connect;
 mod demo;
 mod devserver;
+mod health;
 mod inspect;
 mod job;
 mod options;
 mod resources;
 mod restore;
+mod serve;
 mod view;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::service::source::SourceError;
 
 /// Backup and restore for Aerospike clusters.
 #[derive(Debug, Parser)]
@@ -37,7 +43,13 @@ enum Command {
     Inspect(inspect::Arguments),
     /// Run an in-memory Aerospike server for development and tests. It keeps nothing when it ends.
     Devserver(devserver::Arguments),
-    /// Fill an embedded server with sample data, back it up, wipe it, restore it, compare every record.
+    /// Run the service: backups by schedule, and the REST API.
+    Serve(serve::Arguments),
+    /// Check a configuration of the service.
+    Config(config::Arguments),
+    /// Ask a service whether it is alive, as a container's health check does.
+    Health(health::Arguments),
+    /// Run the service beside an embedded server with sample data, to try it out.
     Demo(demo::Arguments),
 }
 
@@ -50,6 +62,9 @@ enum Failure {
     /// The job failed; exit code 1.
     #[error("{0}")]
     Job(String),
+    /// A configuration is wrong: its problems, and the exit code.
+    #[error("{}", .0.join("; "))]
+    Problems(Vec<String>, u8),
 }
 
 impl Failure {
@@ -59,6 +74,14 @@ impl Failure {
 
     fn job(e: impl std::fmt::Display) -> Self {
         Self::Job(e.to_string())
+    }
+
+    /// That there is no configuration; `invalid` is the exit code when there is one that is wrong.
+    fn source(e: SourceError, invalid: u8) -> Self {
+        match e {
+            SourceError::Unreadable(line) => Self::Usage(line),
+            SourceError::Invalid(lines) => Self::Problems(lines, invalid),
+        }
     }
 }
 
@@ -107,6 +130,9 @@ pub fn run() -> ExitCode {
             Command::Restore(arguments) => restore::run(arguments).await,
             Command::Inspect(arguments) => inspect::run(arguments).await,
             Command::Devserver(arguments) => devserver::run(arguments).await,
+            Command::Serve(arguments) => serve::run(arguments).await,
+            Command::Config(arguments) => config::run(arguments).await,
+            Command::Health(arguments) => health::run(arguments).await,
             Command::Demo(arguments) => demo::run(arguments).await,
         }
     });
@@ -115,11 +141,15 @@ pub fn run() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            view::complain(&format!("abs: {}", view::shown(&failure.to_string())));
-            ExitCode::from(match failure {
-                Failure::Job(_) => 1,
-                Failure::Usage(_) => 2,
-            })
+            let (lines, code) = match failure {
+                Failure::Job(line) => (vec![line], 1),
+                Failure::Usage(line) => (vec![line], 2),
+                Failure::Problems(lines, code) => (lines, code),
+            };
+            for line in lines {
+                view::complain(&format!("abs: {}", view::shown(&line)));
+            }
+            ExitCode::from(code)
         }
     }
 }

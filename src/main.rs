@@ -1,6 +1,9 @@
 //! `abs`: backup and restore for Aerospike clusters.
 
+mod build_info;
 mod cli;
+mod http;
+mod service;
 
 use std::process::ExitCode;
 

@@ -13,8 +13,9 @@ use chrono::{DateTime, Utc};
 use clap::Args;
 use serde_json::json;
 
+use super::connect::Connect;
 use super::job::{self, Start};
-use super::options::{Connect, Encryption, MAX_BIN, MAX_SET, cancel_on_signal, check_folder, parse_name};
+use super::options::{Encryption, MAX_BIN, MAX_SET, cancel_on_signal, check_folder, parse_name};
 use super::view::{self, count};
 use super::{Failure, resources};
 
@@ -68,11 +69,17 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "TIME")]
     modified_before: Option<Timestamp>,
     /// Only these partitions: `0,100-50` is partition 0 and the 50 partitions from 100 on.
-    #[arg(long, value_name = "LIST", conflicts_with = "node_list")]
+    #[arg(long, value_name = "LIST", conflicts_with_all = ["node_list", "rack_list"])]
     partition_list: Option<PartitionFilter>,
     /// Only the partitions that these nodes master, by node id or HOST:PORT, separated by commas.
     #[arg(long, value_name = "NODES", value_delimiter = ',')]
     node_list: Vec<String>,
+    /// Only the partitions that the nodes of these racks master, separated by commas.
+    #[arg(long, value_name = "RACKS", value_delimiter = ',', conflicts_with = "node_list")]
+    rack_list: Vec<u32>,
+    /// Read each partition from the first of these racks that has it, separated by commas; from its master when none has.
+    #[arg(long, value_name = "RACKS", value_delimiter = ',', conflicts_with_all = ["partition_list", "node_list", "rack_list"])]
+    prefer_racks: Vec<u32>,
     /// Only records that this filter expression (base64) lets through.
     #[arg(long, value_name = "BASE64")]
     filter_exp: Option<String>,
@@ -108,16 +115,18 @@ impl Arguments {
         }
         // The same is done with all the conditions of the scan; here it finds bad usage before a cluster is asked.
         ScanFilter::build(self.filter_exp.as_deref(), &[], None, None).map_err(Failure::usage)?;
-        let partitions = match (self.partition_list.take(), std::mem::take(&mut self.node_list)) {
-            (Some(filter), _) if filter.is_all() => PartitionChoice::All,
-            (Some(filter), _) => PartitionChoice::Partitions(filter.iter().collect()),
-            (None, nodes) if nodes.is_empty() => PartitionChoice::All,
-            (None, nodes) => PartitionChoice::Nodes(nodes),
+        // One of them at most, as clap sees to.
+        let partitions = match self.partition_list.take().filter(|filter| !filter.is_all()) {
+            Some(filter) => PartitionChoice::Partitions(filter.iter().collect()),
+            None if !self.node_list.is_empty() => PartitionChoice::Nodes(std::mem::take(&mut self.node_list)),
+            None if !self.rack_list.is_empty() => PartitionChoice::Racks(std::mem::take(&mut self.rack_list)),
+            None => PartitionChoice::All,
         };
         Ok(BackupPlan {
             sets: std::mem::take(&mut self.set),
             bins: std::mem::take(&mut self.bin_list),
             partitions,
+            prefer_racks: std::mem::take(&mut self.prefer_racks),
             modified_after: after,
             modified_before: before,
             filter: self.filter_exp.take(),
@@ -152,13 +161,14 @@ pub(super) async fn run(mut arguments: Arguments) -> Result<(), Failure> {
     let start = Start::Backup(StartBackup { cluster: cluster.clone(), storage, folder, plan });
     let (end, _) = job::run(start, "backing up", cancel).await?;
     cluster.close().await;
-    match &*end {
-        JobEnd::Backup(Ok(report)) => {
-            view::say(&summary(report, arguments.json, &arguments.directory.display().to_string()))
-        }
-        JobEnd::Backup(Err(e)) | JobEnd::Restore(Err(e)) => Err(Failure::job(e)),
-        JobEnd::Restore(Ok(_)) => Err(Failure::job("the job was no backup")),
-    }
+    let reports = match &*end {
+        JobEnd::Backup(Ok(reports)) => &reports[..],
+        JobEnd::Backup(Err(e)) | JobEnd::Restore(Err(e)) => return Err(Failure::job(e)),
+        JobEnd::Restore(Ok(_)) => &[],
+    };
+    // One namespace was asked for.
+    let report = reports.first().ok_or_else(|| Failure::job("the job was no backup"))?;
+    view::say(&summary(report, arguments.json, &arguments.directory.display().to_string()))
 }
 
 fn summary(report: &BackupReport, as_json: bool, folder: &str) -> String {

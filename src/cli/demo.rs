@@ -1,292 +1,272 @@
-//! `abs demo`: the whole way there and back on an embedded server.
+//! `abs demo`: the service beside an embedded server with data.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+mod data;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use abs_asb::{Digest, IndexData, IndexKind, SecondaryIndex, Udf, UdfLanguage};
-use abs_cluster::{
-    BatchFlags, BatchMessage, Cluster, ConnectOptions, Exists, Generation, PARTITIONS, PartitionCursor,
-    ResultCode, RowHead, RowResults, Scan, ScanEvent, ScanRequest, Seed, TTL_NEVER, partition_of,
-};
+use abs_actors::system::{Event, JobWork};
+use abs_actors::{JobId, JobState, RestoreToTime, RunningJob, Subscribe, SupervisorActor, TriggerBackup};
+use abs_cluster::{Cluster, ConnectOptions, Seed};
+use abs_config::RestoreTimestampRequest;
 use abs_devserver::DevServer;
-use abs_engine::{BackupPlan, BackupProgress, RestorePlan, RestoreProgress};
-use abs_storage::{Local, ObjectPath, Storage};
+use abs_engine::catalog::BackupKind;
+use actix::Addr;
+use chrono::Utc;
 use clap::Args;
 use indicatif::HumanCount;
-use tokio_util::sync::CancellationToken;
+use serde_json::json;
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
 
+use self::data::NAMESPACE;
 use super::Failure;
-use super::options::cancel_on_signal;
-use super::view::{amounts, count, say};
+use super::view::{count, say};
+use crate::service::run::{Loaded, Running};
+use crate::service::signals::Signals;
 
-const NAMESPACE: &str = "demo";
 const NODES: usize = 3;
-/// Rows per batch of the sample data.
-const BATCH: usize = 128;
+/// A request to restore the present over what is there. The shell fills in the time, in milliseconds.
+const RESTORE: &str = r#"{"routine": "demo", "time": '$(date +%s000)', "policy": {"no-generation": true}}"#;
+/// The routine, and all else that has a name in the configuration.
+const NAME: &str = "demo";
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// How many records the sample data has.
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=5_000_000))]
     records: u32,
-    /// Where to leave the backup; it must be empty or not exist yet. A new folder of the system's temporary
-    /// directory when not said.
+    /// Where to leave the configuration, the log and the backups; it must be empty or not exist yet. A temporary
+    /// folder, deleted at the end, when not said.
     #[arg(long, value_name = "DIR")]
     directory: Option<PathBuf>,
+    /// The port of the API; a free one when not said.
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    port: u16,
+    /// Do not stay: change some data, make an incremental backup, wipe all, restore it to now, compare every record.
+    #[arg(long)]
+    once: bool,
 }
-
-/// Of every record by its digest: a hash of all that a backup must carry, and its void time.
-type Contents = HashMap<Digest, (u64, u32)>;
-
-/// How much later a restored record may expire, in seconds: a write says how long from now, and the server's clock goes
-/// on until it takes the write.
-const LATE: u32 = 5;
 
 pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
-    let cancel = cancel_on_signal()?;
-    let folder = arguments
-        .directory
-        .unwrap_or_else(|| std::env::temp_dir().join(format!("abs-demo-{}", std::process::id())));
-    let used = std::fs::read_dir(&folder).is_ok_and(|mut entries| entries.next().is_some());
-    if used {
-        return Err(Failure::Job(format!("{} is not empty: choose a new folder", folder.display())));
-    }
-    let work = demonstrate(arguments.records, &folder, &cancel);
-    tokio::select! {
+    let mut signals = Signals::listen().map_err(Failure::job)?;
+    let folder = Folder::new(arguments.directory.clone())?;
+    let mut demo = tokio::select! {
         biased;
-        () = cancel.cancelled() => Err(Failure::job("canceled")),
-        result = work => result,
+        () = signals.stop() => return Err(Failure::job("canceled")),
+        demo = Demo::start(&arguments, &folder.path) => demo?,
+    };
+    let worked = tokio::select! {
+        biased;
+        () = signals.stop() => Err(Failure::job("canceled")),
+        worked = demo.work(&arguments, &folder.path) => worked,
+    };
+    match worked {
+        Ok(()) if !arguments.once => demo.service.run(&mut signals).await,
+        _ => demo.service.stop(Duration::ZERO).await,
     }
+    demo.cluster.close().await;
+    demo.server.shutdown().await;
+    worked
 }
 
-async fn demonstrate(records: u32, folder: &Path, cancel: &CancellationToken) -> Result<(), Failure> {
-    let listen = ([127, 0, 0, 1], 0).into();
-    let builder = DevServer::builder().listen(listen).nodes(NODES).namespace(NAMESPACE, 8 << 30);
-    let server = builder.start().await.map_err(Failure::job)?;
-    let seed = server.addresses().first().ok_or_else(|| Failure::job("the server has no address"))?;
-    say(&format!("1. started an embedded Aerospike server with {NODES} nodes at {seed}"))?;
-
-    let options = ConnectOptions {
-        seeds: vec![Seed { host: seed.ip().to_string(), port: seed.port() }],
-        timeout: Duration::from_secs(5),
-        use_services_alternate: false,
-    };
-    let cluster = Cluster::connect(options).await.map_err(Failure::job)?;
-    let start = Instant::now();
-    fill(&cluster, records).await?;
-    let before = contents(&cluster).await?;
-    say(&format!(
-        "2. wrote {}, an index and a UDF module in {:.2} s",
-        count(before.len() as u64, "record"),
-        start.elapsed().as_secs_f64()
-    ))?;
-
-    let storage: Arc<dyn Storage> = Arc::new(Local::new(folder));
-    let plan = BackupPlan { compression: Some(1), ..BackupPlan::new(NAMESPACE) };
-    let progress = Arc::new(BackupProgress::default());
-    let report = abs_engine::backup(&cluster, &storage, &ObjectPath::root(), &plan, &progress, cancel)
-        .await
-        .map_err(Failure::job)?;
-    let m = &report.metadata;
-    say(&format!("3. backed it up: {}", amounts(m.record_count, m.byte_count, report.elapsed)))?;
-
-    cluster.info(&format!("truncate-namespace:namespace={NAMESPACE}")).await.map_err(Failure::job)?;
-    cluster
-        .info(&format!("sindex-delete:namespace={NAMESPACE};indexname=users_age"))
-        .await
-        .map_err(Failure::job)?;
-    let left = contents(&cluster).await?.len();
-    if left > 0 {
-        return Err(Failure::Job(format!("{left} records are left after the wipe")));
-    }
-    say("4. wiped the namespace: no record is left")?;
-
-    let plan = RestorePlan::new(NAMESPACE, NAMESPACE);
-    let progress = Arc::new(RestoreProgress::default());
-    let restored = abs_engine::restore(&cluster, &storage, &ObjectPath::root(), &plan, &progress, cancel)
-        .await
-        .map_err(Failure::job)?
-        .counts;
-    say(&format!("5. restored it: {}", amounts(restored.inserted, restored.bytes_read, restored.elapsed)))?;
-
-    let after = contents(&cluster).await?;
-    let same = |(digest, (hash, void_time)): (&Digest, &(u64, u32))| {
-        after.get(digest).is_some_and(|(now, later)| {
-            now == hash && (later == void_time || (void_time + 1..=void_time + LATE).contains(later))
-        })
-    };
-    let different = before.len() - before.iter().filter(|record| same(*record)).count();
-    let indexes = cluster.indexes(NAMESPACE).await.map_err(Failure::job)?.secondary.len();
-    if different > 0 || after.len() != before.len() || indexes != 1 {
-        return Err(Failure::Job(format!(
-            "{different} of {} records differ, {} are there, {indexes} indexes",
-            before.len(),
-            after.len()
-        )));
-    }
-    let compared = HumanCount(after.len() as u64);
-    say(&format!(
-        "6. compared every record, bin by bin: all {compared} are the same, and the index is back"
-    ))?;
-    cluster.close().await;
-    server.shutdown().await;
-    let place = folder.display();
-    say(&format!(
-        "\nThe backup is in {place}. Go on with\n  \
-         abs inspect {place}\n  \
-         abs devserver --namespace {NAMESPACE} &\n  \
-         abs restore -h 127.0.0.1 -n {NAMESPACE} -d {place}\n  \
-         abs backup -h 127.0.0.1 -n {NAMESPACE} -d {place}-2 --compress zstd"
-    ))
+/// All that runs.
+struct Demo {
+    server: DevServer,
+    cluster: Cluster,
+    service: Running,
+    events: Receiver<Arc<Event>>,
 }
 
-/// Writes the sample data: users with strings, numbers, lists and maps.
-async fn fill(cluster: &Cluster, records: u32) -> Result<(), Failure> {
-    let map = cluster.partition_map(NAMESPACE).await.map_err(Failure::job)?;
-    let flags = BatchFlags { inline: true, inline_ssd: false };
-    let mut batches: Vec<_> = map.nodes().iter().map(|_| BatchMessage::new(NAMESPACE, flags)).collect();
-    let mut results = RowResults::new();
-    for number in 0..records {
-        let digest = digest_of(number);
-        let owner = map
-            .owner(partition_of(&digest))
-            .ok_or_else(|| Failure::job("a partition of the embedded server has no owner"))?;
-        append_user(&mut batches[owner], number, digest);
-        if batches[owner].len() == BATCH {
-            write(cluster, &map.nodes()[owner], &mut batches[owner], &mut results).await?;
-        }
-    }
-    for (batch, node) in batches.iter_mut().zip(map.nodes()).filter(|(batch, _)| !batch.is_empty()) {
-        write(cluster, node, batch, &mut results).await?;
-    }
-    let index = SecondaryIndex {
-        set: "users".to_owned(),
-        name: "users_age".to_owned(),
-        kind: IndexKind::Bin,
-        bin: Some("age".to_owned()),
-        data: IndexData::Numeric,
-        context: None,
-        expression: None,
-    };
-    cluster.create_index(NAMESPACE, &index).await.map_err(Failure::job)?;
-    let content = b"function add(rec, a, b)\n  return a + b\nend\n".to_vec();
-    let udf = Udf { language: UdfLanguage::Lua, name: "demo.lua".to_owned(), content };
-    cluster.put_udf(&udf).await.map_err(Failure::job)
-}
+impl Demo {
+    async fn start(arguments: &Arguments, folder: &Path) -> Result<Self, Failure> {
+        let listen = ([127, 0, 0, 1], 0).into();
+        let builder = DevServer::builder().listen(listen).nodes(NODES).namespace(NAMESPACE, 8 << 30);
+        let server = builder.start().await.map_err(Failure::job)?;
+        let seed = *server.addresses().first().ok_or_else(|| Failure::job("the server has no address"))?;
+        say(&format!("1. started an embedded Aerospike server with {NODES} nodes at {seed}"))?;
 
-/// A digest for a made-up record: well spread over the partitions.
-fn digest_of(number: u32) -> Digest {
-    let mut digest = Digest::default();
-    let mut state = u64::from(number);
-    for chunk in digest.chunks_mut(8) {
-        // The mixing function of SplitMix64.
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let bytes = (mixed ^ (mixed >> 31)).to_le_bytes();
-        chunk.copy_from_slice(&bytes[..chunk.len()]);
-    }
-    digest
-}
+        let seeds = vec![Seed::new(seed.ip().to_string(), seed.port())];
+        let options = ConnectOptions { timeout: Duration::from_secs(5), ..ConnectOptions::new(seeds) };
+        let cluster = Cluster::connect(options).await.map_err(Failure::job)?;
+        let start = Instant::now();
+        data::fill(&cluster, arguments.records).await?;
+        let records = count(u64::from(arguments.records), "record");
+        let seconds = start.elapsed().as_secs_f64();
+        say(&format!("2. wrote {records}, an index and a UDF module in {seconds:.2} s"))?;
 
-fn append_user(batch: &mut BatchMessage, number: u32, digest: Digest) {
-    let expires = number.is_multiple_of(10);
-    let head = RowHead {
-        digest,
-        exists: Exists::Update,
-        generation: Generation::Any,
-        ttl: if expires { 30 * 24 * 3600 } else { TTL_NEVER },
-    };
-    let mut row = batch.row(&head);
-    let name = format!("user-{number}");
-    // Particle types: 1 integer, 2 float, 3 string, 4 blob, 19 map, 20 list.
-    let age = i64::from(18 + number % 70).to_be_bytes();
-    let score = (f64::from(number) / 7.0).to_be_bytes();
-    let map =
-        [&[0x82, 0xa5, 3][..], b"city", &[0xa5, 3], b"Oslo", &[0xa4, 3], b"zip", &[0xcd, 1, 144]].concat();
-    let list = [0x93, (number % 100) as u8, 2, 3];
-    let bins: [(&str, u8, &[u8]); 6] = [
-        ("name", 3, name.as_bytes()),
-        ("age", 1, &age),
-        ("score", 2, &score),
-        ("avatar", 4, &digest),
-        ("address", 19, &map),
-        ("visits", 20, &list),
-    ];
-    let append = |bytes: &[u8], out: &mut Vec<u8>| -> Result<(), std::convert::Infallible> {
-        out.extend_from_slice(bytes);
-        Ok(())
-    };
-    let Ok(()) = row.set(|out| append(b"users", out));
-    let Ok(()) = row.key(1, |out| append(&i64::from(number).to_be_bytes(), out));
-    for (name, particle, value) in bins {
-        let Ok(()) = row.bin(particle, |out| append(name.as_bytes(), out), |out| append(value, out));
+        let file = folder.join("abs.yml");
+        let configuration = configuration(seed.port(), folder, arguments);
+        std::fs::write(&file, configuration)
+            .map_err(|e| Failure::Job(format!("cannot write {}: {e}", file.display())))?;
+        let loaded = Loaded::read(&file.to_string_lossy(), false).await;
+        let service =
+            Running::start(loaded.map_err(|e| Failure::source(e, 1))?).await.map_err(Failure::job)?;
+        let address = service.addresses().first().ok_or_else(|| Failure::job("the API has no address"))?;
+        say(&format!("3. started the backup service: http://{address}, configured by {}", file.display()))?;
+        let events = service.supervisor().send(Subscribe).await.map_err(Failure::job)?;
+        Ok(Self { server, cluster, service, events })
     }
-    row.finish();
-}
 
-async fn write(
-    cluster: &Cluster,
-    node: &abs_cluster::Node,
-    batch: &mut BatchMessage,
-    results: &mut RowResults,
-) -> Result<(), Failure> {
-    let mut connection = cluster.connection(node).await.map_err(Failure::job)?;
-    connection.write_batch(batch, results).await.map_err(Failure::job)?;
-    cluster.release(node, connection);
-    if let Some(bad) = results.iter().find(|result| **result != Some(ResultCode::OK)) {
-        return Err(Failure::Job(format!("writing the sample data: {bad:?}")));
+    async fn work(&mut self, arguments: &Arguments, folder: &Path) -> Result<(), Failure> {
+        let done = self.backup(BackupKind::Full).await?;
+        say(&format!("4. made a full backup: {}", amounts(&done)))?;
+        if arguments.once { self.there_and_back(arguments.records).await } else { self.invite(folder) }
     }
-    batch.clear();
-    Ok(())
-}
 
-/// Reads the whole namespace. Generations are left out: a server counts them anew.
-async fn contents(cluster: &Cluster) -> Result<Contents, Failure> {
-    // One fixed state for both readings, so that their hashes can be compared.
-    static STATE: std::sync::OnceLock<RandomState> = std::sync::OnceLock::new();
-    let state = STATE.get_or_init(RandomState::new);
-    let map = cluster.partition_map(NAMESPACE).await.map_err(Failure::job)?;
-    let request = ScanRequest {
-        namespace: NAMESPACE.to_owned(),
-        socket_timeout: Duration::from_secs(10),
-        ..ScanRequest::default()
-    };
-    let mut contents = Contents::new();
-    for (index, node) in map.nodes().iter().enumerate() {
-        let owned: Vec<PartitionCursor> =
-            (0..PARTITIONS).filter(|&p| map.owner(p) == Some(index)).map(PartitionCursor::from).collect();
-        let connection = cluster.connection(node).await.map_err(Failure::job)?;
-        let mut scan = Scan::start(connection, &request, &owned).await.map_err(Failure::job)?;
-        'stream: loop {
-            for event in scan.next().await.map_err(Failure::job)? {
-                match event.map_err(Failure::job)? {
-                    ScanEvent::Record(record) => {
-                        let mut hash = state.build_hasher();
-                        hash.write(record.head.set);
-                        if let Some(key) = record.head.key {
-                            hash.write_u8(key.particle);
-                            hash.write(key.data);
-                        }
-                        for bin in record.bins {
-                            hash.write(bin.name);
-                            hash.write_u8(bin.particle);
-                            hash.write(bin.data);
-                        }
-                        contents.insert(*record.head.digest, (hash.finish(), record.head.void_time));
-                    }
-                    ScanEvent::Last(ResultCode::OK) => break 'stream,
-                    ScanEvent::Last(code) => return Err(Failure::Job(format!("reading back: {code}"))),
-                    ScanEvent::PartitionDone { code: ResultCode::OK, .. } => {}
-                    ScanEvent::PartitionDone { partition, code } => {
-                        return Err(Failure::Job(format!("reading back partition {partition}: {code}")));
-                    }
+    /// Loses all data and gets it back.
+    async fn there_and_back(&mut self, records: u32) -> Result<(), Failure> {
+        let changed = (0..records).step_by(10);
+        let number = count(changed.len() as u64, "record");
+        data::put_users(&self.cluster, changed, 1).await?;
+        let before = data::contents(&self.cluster).await?;
+        let done = self.backup(BackupKind::Incremental).await?;
+        say(&format!("5. changed {number} and made an incremental backup: {}", amounts(&done)))?;
+
+        data::wipe(&self.cluster).await?;
+        say("6. wiped the namespace: no record is left")?;
+
+        let request = json!({"routine": NAME, "time": Utc::now().timestamp_millis()}).to_string();
+        let request = abs_config::from_json::<RestoreTimestampRequest>(request.as_bytes());
+        let request = RestoreToTime { request: request.map_err(Failure::job)? };
+        let job = self.supervisor().send(request).await.map_err(Failure::job)?.map_err(Failure::job)?;
+        let done = self.end(|id, _| id == job).await?;
+        say(&format!("7. restored it to now from both backups: {}", amounts(&done)))?;
+
+        let compared = HumanCount(data::compare(&self.cluster, &before).await? as u64);
+        say(&format!(
+            "8. compared every record, bin by bin: all {compared} are the same, and the index is back"
+        ))
+    }
+
+    fn supervisor(&self) -> &Addr<SupervisorActor> {
+        self.service.supervisor()
+    }
+
+    /// Makes a backup as a client of the service does.
+    async fn backup(&mut self, kind: BackupKind) -> Result<RunningJob, Failure> {
+        let trigger = TriggerBackup { routine: NAME.to_owned(), kind, delay: Duration::ZERO };
+        self.supervisor().send(trigger).await.map_err(Failure::job)?.map_err(Failure::job)?;
+        self.end(|_, work| matches!(work, JobWork::Backup { kind: of, .. } if *of == kind)).await
+    }
+
+    /// Waits for the end of a job.
+    async fn end(&mut self, is_it: impl Fn(JobId, &JobWork) -> bool) -> Result<RunningJob, Failure> {
+        loop {
+            let event = match self.events.recv().await {
+                Ok(event) => event,
+                Err(RecvError::Lagged(_)) => continue,
+                Err(RecvError::Closed) => return Err(Failure::job("the service is gone")),
+            };
+            match &*event {
+                Event::JobFinished { job, state, error, progress, .. } if is_it(job.id, &job.work) => {
+                    return match (state, error) {
+                        (JobState::Done, _) => Ok(progress.clone()),
+                        (_, Some(e)) => Err(Failure::job(e)),
+                        (_, None) => Err(Failure::job("the job was canceled")),
+                    };
                 }
+                Event::BackupSkipped { reason, .. } => return Err(Failure::job(reason)),
+                _ => {}
             }
         }
     }
-    Ok(contents)
+
+    /// Says what can be done now.
+    fn invite(&self, folder: &Path) -> Result<(), Failure> {
+        let address =
+            self.service.addresses().first().ok_or_else(|| Failure::job("the API has no address"))?;
+        let api = format!("http://{address}");
+        let seed = self.server.addresses().first().copied().unwrap_or(*address);
+        let tries = [
+            (format!("curl {api}/v1/backups/full"), "the backups there are"),
+            (format!("curl -X POST {api}/v1/backups/full/{NAME}"), "make one more"),
+            (format!("curl {api}/v1/backups/currentBackup/{NAME}"), "what runs, what ran, what comes"),
+            (format!("curl {api}/v1/restore/timestamp -d '{RESTORE}'"), "restore to now"),
+            (format!("curl {api}/v1/restore/jobs"), "how that went"),
+            (format!("curl -N {api}/v1/events"), "hear of all that happens"),
+            (format!("{api}/api-docs/"), "all of the API, in a browser"),
+        ];
+        say(
+            "\nThe service goes on until Ctrl-C; it makes an incremental backup each minute when data has changed. Try\n",
+        )?;
+        for (line, meaning) in tries {
+            say(&format!("  # {meaning}\n  {line}"))?;
+        }
+        let place = folder.display();
+        say(&format!("\nThe cluster is at {seed}. All files are in {place}: abs.yml, abs.log, backups."))
+    }
+}
+
+fn configuration(cluster: u16, folder: &Path, Arguments { port, once, .. }: &Arguments) -> String {
+    // A text of JSON is one of YAML, whatever is in it.
+    let [log, backups] = ["abs.log", "backups"].map(|name| json!(folder.join(name).to_string_lossy()));
+    // The way there and back makes its own incremental backup, and no other shall come between.
+    let incremental = if *once { "@yearly" } else { "0 * * * * ?" };
+    format!(
+        "# The configuration of the demo; the service writes it anew when it is changed through the API.
+service:
+  shutdown-grace: 1000
+  http: {{address: 127.0.0.1, port: {port}}}
+  logger:
+    level: INFO
+    stdout-writer: false
+    file-writer: {{filename: {log}}}
+aerospike-clusters:
+  {NAME}:
+    seed-nodes:
+      - {{host-name: 127.0.0.1, port: {cluster}}}
+storage:
+  {NAME}:
+    local-storage: {{path: {backups}}}
+backup-policies:
+  {NAME}:
+    compression: {{mode: ZSTD, level: 1}}
+    retention: {{full: 7, incremental: 2}}
+backup-routines:
+  {NAME}:
+    source-cluster: {NAME}
+    storage: {NAME}
+    backup-policy: {NAME}
+    namespaces: [{NAMESPACE}]
+    interval-cron: \"@daily\"
+    incr-interval-cron: \"{incremental}\"
+"
+    )
+}
+
+fn amounts(done: &RunningJob) -> String {
+    format!("{} in {:.2} s", count(done.done_records, "record"), done.duration.as_secs_f64())
+}
+
+/// The folder of a demo.
+struct Folder {
+    path: PathBuf,
+    is_temporary: bool,
+}
+
+impl Folder {
+    fn new(chosen: Option<PathBuf>) -> Result<Self, Failure> {
+        let is_temporary = chosen.is_none();
+        let named = || std::env::temp_dir().join(format!("abs-demo-{}", std::process::id()));
+        let path = chosen.unwrap_or_else(named);
+        let cannot = |e| Failure::Job(format!("cannot use {}: {e}", path.display()));
+        std::fs::create_dir_all(&path).map_err(cannot)?;
+        if std::fs::read_dir(&path).map_err(cannot)?.next().is_some() {
+            return Err(Failure::Job(format!("{} is not empty: choose a new folder", path.display())));
+        }
+        // Paths in the configuration are those of the service, wherever it is started again.
+        let path = path.canonicalize().map_err(cannot)?;
+        Ok(Self { path, is_temporary })
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if self.is_temporary {
+            // It lies where the system cleans up.
+            let _ = std::fs::remove_dir_all(&self.path);
+        }
+    }
 }

@@ -1,46 +1,12 @@
 //! Options that several commands share.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use abs_asb::{EncryptionKey, KeySize};
-use abs_cluster::{Cluster, ConnectOptions, Seed};
-use abs_engine::EngineError;
 use clap::Args;
 use tokio_util::sync::CancellationToken;
 
 use super::Failure;
-
-/// How to reach the cluster.
-#[allow(clippy::struct_field_names, reason = "fields are named as their options")]
-#[derive(Debug, Args)]
-pub(super) struct Connect {
-    /// Nodes to ask first; one that answers is enough. The port is 3000 when not said.
-    #[arg(short = 'h', long, value_name = "HOST[:PORT]", required = true, value_delimiter = ',')]
-    host: Vec<Seed>,
-    /// Use the addresses that nodes publish as alternate ones.
-    #[arg(long)]
-    use_services_alternate: bool,
-    /// Milliseconds that a connect or an info command may take.
-    #[arg(long, value_name = "MS", default_value_t = 3000, value_parser = clap::value_parser!(u64).range(1..))]
-    connect_timeout: u64,
-}
-
-impl Connect {
-    /// Connects, unless a signal comes first.
-    pub(super) async fn connect(self, cancel: &CancellationToken) -> Result<Cluster, Failure> {
-        let connect = Cluster::connect(ConnectOptions {
-            seeds: self.host,
-            timeout: Duration::from_millis(self.connect_timeout),
-            use_services_alternate: self.use_services_alternate,
-        });
-        tokio::select! {
-            biased;
-            () = cancel.cancelled() => Err(Failure::job(EngineError::Canceled)),
-            cluster = connect => cluster.map_err(Failure::job),
-        }
-    }
-}
 
 /// How the files are encrypted.
 #[allow(clippy::struct_field_names, reason = "fields are named as their options")]

@@ -12,8 +12,9 @@ use clap::Args;
 use indicatif::HumanCount;
 use serde_json::json;
 
+use super::connect::Connect;
 use super::job::{self, Start};
-use super::options::{Connect, Encryption, MAX_BIN, MAX_SET, cancel_on_signal, check_folder, parse_name};
+use super::options::{Encryption, MAX_BIN, MAX_SET, cancel_on_signal, check_folder, parse_name};
 use super::view::count;
 use super::{Failure, resources, view};
 
@@ -124,26 +125,29 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let start = Start::Restore(StartRestore { cluster: cluster.clone(), storage, folder, plan });
     let (end, counters) = job::run(start, "restoring", cancel).await?;
     cluster.close().await;
-    match &*end {
-        JobEnd::Restore(Ok(report)) => {
-            view::say(&summary(report, arguments.json, &destination))?;
-            if report.conflicting_indexes.is_empty() {
-                return Ok(());
-            }
-            Err(Failure::Job(format!(
-                "records are restored, but these indexes exist already with another definition: {}",
-                report.conflicting_indexes.join(", ")
-            )))
+    let reports = match &*end {
+        JobEnd::Restore(Ok(reports)) => &reports[..],
+        JobEnd::Restore(Err(e)) | JobEnd::Backup(Err(e)) => {
+            return Err(Failure::Job(match counters {
+                // What was restored stays; before the first record there is nothing to say about it.
+                JobCounters::Restore(c) if c.inserted > 0 => {
+                    format!("{e} (until then {} were written)", count(c.inserted, "record"))
+                }
+                JobCounters::Restore(_) | JobCounters::Backup(_) => e.to_string(),
+            }));
         }
-        JobEnd::Restore(Err(e)) | JobEnd::Backup(Err(e)) => Err(Failure::Job(match counters {
-            // What was restored stays; before the first record there is nothing to say about it.
-            JobCounters::Restore(c) if c.inserted > 0 => {
-                format!("{e} (until then {} were written)", count(c.inserted, "record"))
-            }
-            JobCounters::Restore(_) | JobCounters::Backup(_) => e.to_string(),
-        })),
-        JobEnd::Backup(Ok(_)) => Err(Failure::job("the job was no restore")),
+        JobEnd::Backup(Ok(_)) => &[],
+    };
+    // One backup was named.
+    let report = reports.first().ok_or_else(|| Failure::job("the job was no restore"))?;
+    view::say(&summary(report, arguments.json, &destination))?;
+    if report.conflicting_indexes.is_empty() {
+        return Ok(());
     }
+    Err(Failure::Job(format!(
+        "records are restored, but these indexes exist already with another definition: {}",
+        report.conflicting_indexes.join(", ")
+    )))
 }
 
 fn summary(report: &RestoreReport, as_json: bool, namespace: &str) -> String {

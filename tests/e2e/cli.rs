@@ -1,17 +1,16 @@
 //! The command line itself: what it takes, what it refuses and how, what it prints where.
 
 mod inspect;
+mod login;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::TcpListener;
-use std::path::Path;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use self::inspect::inspect;
 use crate::raw::{self, Raw, integer};
 use crate::support::{Outcome, Server, abs, command, golden};
 
@@ -143,10 +142,20 @@ fn a_job_that_fails_is_one_line_and_code_1() {
 #[test]
 fn help() {
     let folder = tempfile::tempdir().unwrap();
-    let cases: [(&str, &[&str]); 7] = [
+    let cases: [(&str, &[&str]); 9] = [
         (
             "--help",
-            &["backup", "restore", "inspect", "devserver", "demo", "Exit codes: 0 done, 1", "-h is the host"],
+            &[
+                "backup",
+                "restore",
+                "serve",
+                "config",
+                "inspect",
+                "devserver",
+                "demo",
+                "Exit codes: 0 done, 1",
+                "-h is the host",
+            ],
         ),
         (
             "backup --help",
@@ -165,7 +174,9 @@ fn help() {
         ),
         ("inspect --help", &["DIR|FILE", "without a cluster", "--json"]),
         ("devserver --help", &["for development and tests", "keeps nothing", "127.0.0.1:3000"]),
-        ("demo --help", &["--records", "--directory"]),
+        ("demo --help", &["--records", "--directory", "--once"]),
+        ("serve --help", &["-c, --config <FILE|URL>", "-r, --remote", "ABS__"]),
+        ("config check --help", &["<FILE|URL>", "--remote", "Exit code 0"]),
         ("help backup", &["--partition-list"]),
     ];
     for (line, parts) in cases {
@@ -251,27 +262,6 @@ fn output_that_nobody_reads() {
     let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let output = command(&arguments).stdout(full).output().unwrap();
     Outcome::of(output).fails(1, &["cannot write to standard output", "No space left"]);
-}
-
-/// Protects: the first thing a newcomer runs works, and what it leaves behind is a backup.
-#[test]
-fn demo() {
-    let folder = tempfile::tempdir().unwrap();
-    let place = folder.path().join("demo");
-    let place = place.to_str().unwrap();
-    let outcome = abs(&["demo", "--records", "2000", "--directory", place]).ok();
-    assert_eq!(outcome.stderr, "");
-    let steps: Vec<&str> = outcome.stdout.lines().take_while(|line| !line.is_empty()).collect();
-    assert_eq!(steps.len(), 6, "{outcome:?}");
-    assert!(steps.iter().zip('1'..).all(|(step, number)| step.starts_with(number)), "{outcome:?}");
-    assert!(steps[5].contains("2000") || steps[5].contains("2,000"), "{outcome:?}");
-    // The next steps name commands that exist, and the folder.
-    for part in ["abs inspect", "abs restore -h 127.0.0.1 -n demo -d", place] {
-        assert!(outcome.stdout.contains(part), "{part:?} is missing in {outcome:?}");
-    }
-    let (code, report) = inspect(Path::new(place), &[]);
-    assert_eq!((code, &report["metadata"]["record-count"]), (Some(0), &2000.into()));
-    abs(&["demo", "--records", "10", "--directory", place]).fails(1, &["demo is not empty"]);
 }
 
 /// A child that is killed when the test ends in whatever way.

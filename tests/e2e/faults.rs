@@ -9,17 +9,18 @@ mod restore;
 mod scan;
 mod stop;
 
+use std::fmt;
+use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use abs_actors::{CancelJob, GetJob, JobCounters, JobEnd, JobId, StartBackup, StartRestore, WaitForJob};
 use abs_config::Retry;
 use abs_engine::{
-    BackupPlan, BackupProgress, BackupReport, EngineError, RestorePlan, RestoreProgress, RestoreReport,
-    RestoreSnapshot,
+    BackupPlan, BackupReport, BackupSnapshot, EngineError, RestorePlan, RestoreReport, RestoreSnapshot,
 };
 use abs_storage::{Local, ObjectPath, Storage};
-use tokio_util::sync::CancellationToken;
 
 use crate::raw::{self, Raw};
 use crate::support::{HANGS, Server};
@@ -82,7 +83,7 @@ impl Data {
 }
 
 /// Empties the namespace, and does nothing else.
-fn empty(server: &Server) {
+pub fn empty(server: &Server) {
     // The server leaves alone what was written in the millisecond of the command.
     while server.dev().knobs().objects(&server.namespace) != Some(0) {
         server.info(&format!("truncate-namespace:namespace={}", server.namespace));
@@ -102,36 +103,90 @@ fn plan_restore(server: &Server) -> RestorePlan {
     RestorePlan { retry: FAST, ..RestorePlan::new(&server.namespace, &server.namespace) }
 }
 
-/// Runs a backup by the library: hundreds of them would take minutes by the binary. `meanwhile` sees its progress.
+/// A job that runs in this process: hundreds of them would take minutes by the binary.
+struct Running<'a> {
+    server: &'a Server,
+    id: JobId,
+}
+
+impl Running<'_> {
+    async fn counters(&self) -> JobCounters {
+        self.server.supervisor().send(GetJob(self.id)).await.unwrap().expect("a job").counters
+    }
+
+    async fn backup(&self) -> BackupSnapshot {
+        match self.counters().await {
+            JobCounters::Backup(counters) => counters,
+            JobCounters::Restore(_) => panic!("a restore"),
+        }
+    }
+
+    async fn cancel(&self) {
+        self.server.supervisor().send(CancelJob(self.id)).await.unwrap();
+    }
+
+    async fn end(&self) -> Arc<JobEnd> {
+        let end = self.server.supervisor().send(WaitForJob(self.id));
+        tokio::time::timeout(HANGS, end).await.expect("the job hangs").unwrap().expect("a job")
+    }
+}
+
+/// Why a job failed.
+struct Failed(Arc<JobEnd>);
+
+impl Deref for Failed {
+    type Target = EngineError;
+
+    fn deref(&self) -> &EngineError {
+        match &*self.0 {
+            JobEnd::Backup(Err(e)) | JobEnd::Restore(Err(e)) => e,
+            end => panic!("{end:?}"),
+        }
+    }
+}
+
+impl fmt::Debug for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+/// Runs a backup; `meanwhile` watches it.
 fn backup(
     server: &Server,
     folder: &Path,
     plan: &BackupPlan,
-    meanwhile: impl AsyncFnOnce(&BackupProgress),
-) -> Result<BackupReport, EngineError> {
-    let progress = Arc::new(BackupProgress::default());
-    let (storage, root, never) = (local(folder), ObjectPath::root(), CancellationToken::new());
-    let job = abs_engine::backup(&server.cluster, &storage, &root, plan, &progress, &never);
-    server.runtime.block_on(async {
-        let (result, ()) = tokio::time::timeout(HANGS, async { tokio::join!(job, meanwhile(&progress)) })
-            .await
-            .expect("the backup hangs");
-        result
-    })
+    meanwhile: impl AsyncFnOnce(&Running<'_>),
+) -> Result<BackupReport, Failed> {
+    let (cluster, plan) = (server.cluster.clone(), plan.clone());
+    let start = StartBackup { cluster, storage: local(folder), folder: ObjectPath::root(), plan };
+    let end = server.runtime.block_on(async {
+        let job = Running { server, id: server.supervisor().send(start).await.unwrap() };
+        tokio::join!(job.end(), meanwhile(&job)).0
+    });
+    match &*end {
+        JobEnd::Backup(Ok(reports)) => Ok(reports[0].clone()),
+        _ => Err(Failed(end)),
+    }
 }
 
-/// Runs a restore by the library; returns its counters even if it failed.
+/// Runs a restore; returns its counters even if it failed.
 fn restore(
     server: &Server,
     folder: &Path,
     plan: &RestorePlan,
-) -> (Result<RestoreReport, EngineError>, RestoreSnapshot) {
-    let progress = Arc::new(RestoreProgress::default());
-    let (storage, root, never) = (local(folder), ObjectPath::root(), CancellationToken::new());
-    let job = abs_engine::restore(&server.cluster, &storage, &root, plan, &progress, &never);
-    let result =
-        server.runtime.block_on(async { tokio::time::timeout(HANGS, job).await }).expect("the restore hangs");
-    (result, progress.snapshot())
+) -> (Result<RestoreReport, Failed>, RestoreSnapshot) {
+    let (cluster, plan) = (server.cluster.clone(), plan.clone());
+    let start = StartRestore { cluster, storage: local(folder), folder: ObjectPath::root(), plan };
+    let (end, counters) = server.runtime.block_on(async {
+        let job = Running { server, id: server.supervisor().send(start).await.unwrap() };
+        (job.end().await, job.counters().await)
+    });
+    let JobCounters::Restore(counters) = counters else { panic!("a backup") };
+    match &*end {
+        JobEnd::Restore(Ok(reports)) => (Ok(reports[0].clone()), counters),
+        _ => (Err(Failed(end)), counters),
+    }
 }
 
 /// What the counters of a finished restore must do.

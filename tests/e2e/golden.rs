@@ -1,9 +1,8 @@
 //! The golden files: backups that the official tool made of a real server.
 
-use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::support::{Dump, Outcome, Server, golden, same};
+use crate::support::{Dump, Outcome, Server, golden, python, same};
 
 /// Unix time of the epoch of void times.
 const EPOCH: u64 = 1_262_304_000;
@@ -111,9 +110,7 @@ fn what_the_official_client_loads_backs_up_as_the_official_tool_does() {
 
 /// Runs the loader of the golden data.
 fn load(server: &Server) {
-    let python = std::env::var("ABS_TEST_PYTHON").unwrap_or_else(|_| {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/python").to_string_lossy().into_owned()
-    });
+    let python = python();
     let (host, port) = server.address.rsplit_once(':').unwrap();
     let output = std::process::Command::new(&python)
         .arg(golden().join("load.py"))

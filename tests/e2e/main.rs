@@ -11,4 +11,5 @@ mod faults;
 mod golden;
 mod options;
 mod raw;
+mod service;
 mod support;

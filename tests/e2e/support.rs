@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::time::Duration;
 
+use abs_actors::SupervisorActor;
 use abs_cluster::{Cluster, ConnectOptions};
 use abs_devserver::DevServer;
+use actix::Addr;
 use tokio::runtime::Runtime;
 
 /// Memory of the embedded server's namespace.
@@ -30,6 +32,7 @@ pub struct Server {
     pub address: String,
     pub namespace: String,
     pub cluster: Cluster,
+    supervisor: OnceLock<Addr<SupervisorActor>>,
     _alone: Option<MutexGuard<'static, ()>>,
 }
 
@@ -46,7 +49,15 @@ impl Server {
             let names = runtime.block_on(cluster.namespaces()).unwrap();
             names.last().expect("a server with a namespace").clone()
         });
-        let server = Self { runtime, embedded: None, address, namespace, cluster, _alone: Some(alone) };
+        let server = Self {
+            runtime,
+            embedded: None,
+            address,
+            namespace,
+            cluster,
+            supervisor: OnceLock::new(),
+            _alone: Some(alone),
+        };
         server.wipe();
         server
     }
@@ -58,17 +69,32 @@ impl Server {
         let builder = DevServer::builder()
             .listen(([127, 0, 0, 1], 0).into())
             .nodes(nodes)
+            // A node that lost a partition has no replica of it to serve.
+            .replication_factor(1)
             .namespace("source-ns1", MEMORY)
             .namespace(&namespace, MEMORY);
         let embedded = runtime.block_on(builder.start()).unwrap();
         let address = embedded.addresses()[0].to_string();
         let cluster = runtime.block_on(connect(&address));
-        Self { runtime, embedded: Some(embedded), address, namespace, cluster, _alone: None }
+        Self {
+            runtime,
+            embedded: Some(embedded),
+            address,
+            namespace,
+            cluster,
+            supervisor: OnceLock::new(),
+            _alone: None,
+        }
     }
 
     /// The embedded server; only for tests that started one.
     pub fn dev(&self) -> &DevServer {
         self.embedded.as_ref().expect("an embedded server")
+    }
+
+    /// A supervisor whose jobs run in this process.
+    pub fn supervisor(&self) -> &Addr<SupervisorActor> {
+        self.supervisor.get_or_init(|| abs_actors::supervise(self.runtime.handle().clone()).unwrap())
     }
 
     /// Empties the namespace and drops its indexes and all UDF modules.
@@ -124,7 +150,7 @@ fn runtime() -> Runtime {
 async fn connect(address: &str) -> Cluster {
     let seeds = vec![address.parse().unwrap()];
     let timeout = Duration::from_secs(5);
-    Cluster::connect(ConnectOptions { seeds, timeout, use_services_alternate: false }).await.unwrap()
+    Cluster::connect(ConnectOptions { timeout, ..ConnectOptions::new(seeds) }).await.unwrap()
 }
 
 /// What a run of the binary left behind.
@@ -175,6 +201,13 @@ impl Outcome {
 /// Runs the binary to its end.
 pub fn abs(arguments: &[&str]) -> Outcome {
     outcome(command(arguments).spawn().unwrap())
+}
+
+/// The Python that has what the tests need of it: `scripts/test` sets it up.
+pub fn python() -> String {
+    std::env::var("ABS_TEST_PYTHON").unwrap_or_else(|_| {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/python").to_string_lossy().into_owned()
+    })
 }
 
 /// Sends a signal, such as `INT` or `TERM`, to a process.

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use abs_asb::{ENCRYPTION_HEAD, EncryptionKey, KeySize};
 use abs_engine::{BackupPlan, EngineError, PartitionChoice, RestorePlan};
 
-use super::{Numbers, adds_up, backup, empty, plan_backup, plan_restore, restore};
+use super::{Failed, Numbers, adds_up, backup, empty, plan_backup, plan_restore, restore};
 use crate::support::{Dump, Server, golden};
 
 /// The partitions whose golden records the backups here have.
@@ -81,7 +81,7 @@ impl Originals {
     }
 
     /// Restores the form's backup with `damaged` in place of one of its files.
-    fn restore_damaged(&self, form: Form, file: &Path, damaged: &[u8]) -> Result<(), EngineError> {
+    fn restore_damaged(&self, form: Form, file: &Path, damaged: &[u8]) -> Result<(), Failed> {
         let original = std::fs::read(file).unwrap();
         std::fs::write(file, damaged).unwrap();
         let plan = RestorePlan {
@@ -137,12 +137,15 @@ fn truncations(form: Form) {
             let what = format!("{form:?} {}: {at} of {len} bytes", file.display());
             match originals.restore_damaged(form, &file, &whole[..at as usize]) {
                 Ok(()) => panic!("{what}: restored as if it were whole"),
-                Err(EngineError::File(error)) if !form.is_compressed() => {
-                    let head = if form == Form::Aes128 { ENCRYPTION_HEAD as u64 } else { 0 };
-                    assert_eq!(error.error.offset, at - head, "{what}: {error}");
-                    names_the_place(&error.into(), &file, &what);
+                Err(failed) => {
+                    if let EngineError::File(error) = &*failed
+                        && !form.is_compressed()
+                    {
+                        let head = if form == Form::Aes128 { ENCRYPTION_HEAD as u64 } else { 0 };
+                        assert_eq!(error.error.offset, at - head, "{what}: {error}");
+                    }
+                    names_the_place(&failed, &file, &what);
                 }
-                Err(error) => names_the_place(&error, &file, &what),
             }
         }
         originals.restore_damaged(form, &file, &whole).unwrap();
@@ -190,7 +193,9 @@ fn flips(form: Form, count: u64) {
                     "{what}: restored"
                 ),
                 // Some values can be written, but not stored: the server says so of the record. Or of the definition.
-                Err(EngineError::Row { .. } | EngineError::Cluster(_)) => errors += 1,
+                Err(failed) if matches!(*failed, EngineError::Row { .. } | EngineError::Cluster(_)) => {
+                    errors += 1;
+                }
                 Err(error) => {
                     names_the_place(&error, &file, &what);
                     errors += 1;
@@ -331,7 +336,7 @@ fn a_backup_that_is_not_whole_is_an_error() {
     let text = std::fs::read_to_string(&metadata).unwrap();
     for bad in ["", "{", &text[..text.len() / 2], &text.replace("record-count", "records")] {
         std::fs::write(&metadata, bad).unwrap();
-        run().fails(1, &["metadata.yaml: "]);
+        run().fails(1, &["metadata.yaml"]);
     }
     std::fs::write(&metadata, text).unwrap();
     run().ok();

@@ -238,11 +238,8 @@ fn a_cluster_that_falls_silent_fails_the_jobs() {
     let folder = tempfile::tempdir().unwrap();
     let first = folder.path().join("before");
     before(&server, &first);
-    let options = ConnectOptions {
-        seeds: vec![server.address.parse().unwrap()],
-        timeout: Duration::from_millis(200),
-        use_services_alternate: false,
-    };
+    let seeds = vec![server.address.parse().unwrap()];
+    let options = ConnectOptions { timeout: Duration::from_millis(200), ..ConnectOptions::new(seeds) };
     server.cluster = server.runtime.block_on(Cluster::connect(options)).unwrap();
     let knobs = server.dev().knobs();
     let socket_timeout = Duration::from_millis(100);
@@ -250,20 +247,20 @@ fn a_cluster_that_falls_silent_fails_the_jobs() {
     let slow = knobs.inject(Fault::delay_reply(Kind::Query, Duration::from_millis(20)));
     let plan = BackupPlan { socket_timeout, retry, ..plan_backup(&server) };
     let at = folder.path().join("at");
-    let failed = backup(&server, &at, &plan, async |progress| {
-        while progress.snapshot().records_read == 0 {
+    let failed = backup(&server, &at, &plan, async |job| {
+        while job.backup().await.records_read == 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         knobs.lift(slow);
         knobs.inject(Fault::delay_request(Kind::Any, Duration::from_hours(1)));
     });
-    assert!(matches!(failed, Err(EngineError::Partition { .. })), "{failed:?}");
+    assert!(failed.as_ref().is_err_and(|e| matches!(**e, EngineError::Partition { .. })), "{failed:?}");
     assert_eq!(left_in(&at), [""; 0]);
     knobs.clear();
     until("the nodes are back", || server.cluster.nodes().len() == 2);
     knobs.inject(Fault::delay_request(Kind::Batch, Duration::from_hours(1)));
     let plan = RestorePlan { socket_timeout, retry, ..plan_restore(&server) };
     let (failed, c) = restore(&server, &first, &plan);
-    assert!(matches!(failed, Err(EngineError::Batch { .. })), "{failed:?}");
+    assert!(failed.as_ref().is_err_and(|e| matches!(**e, EngineError::Batch { .. })), "{failed:?}");
     assert!(c.in_doubt > 0, "{c:?}");
 }

@@ -78,8 +78,8 @@ fn a_partition_that_moves_in_mid_scan_goes_on_where_it_was() {
     let (from, to) = (knobs.master_of(0).unwrap(), 1 - knobs.master_of(0).unwrap());
     knobs.inject(Fault::delay_reply(Kind::Query, Duration::from_millis(20)));
     let before = knobs.counts_of(to).unwrap().query_records;
-    let report = backup(&server, &moved, &plan, async |progress| {
-        while progress.snapshot().records_read == 0 {
+    let report = backup(&server, &moved, &plan, async |job| {
+        while job.backup().await.records_read == 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         knobs.move_partition(0, to).unwrap();
@@ -103,8 +103,8 @@ fn a_partition_that_is_refused_for_a_while_is_read_later() {
     let knobs = server.dev().knobs();
     knobs.refuse_partition(7, true).unwrap();
     knobs.refuse_partition(8, true).unwrap();
-    backup(&server, &late, &plan_backup(&server), async |progress| {
-        while progress.snapshot().retries < 3 {
+    backup(&server, &late, &plan_backup(&server), async |job| {
+        while job.backup().await.retries < 3 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         knobs.clear();

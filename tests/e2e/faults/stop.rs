@@ -4,12 +4,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use abs_devserver::{Fault, Kind};
-use abs_engine::{BackupPlan, BackupProgress, EngineError};
-use abs_storage::ObjectPath;
-use tokio_util::sync::CancellationToken;
+use abs_engine::{BackupPlan, EngineError};
 
-use super::{Data, Numbers, empty, left_in, local, plan_backup, until};
-use crate::support::{Dump, HANGS, Outcome, Server, command, outcome, signal};
+use super::{Data, Numbers, empty, left_in, plan_backup, until};
+use crate::support::{Dump, Outcome, Server, command, outcome, signal};
 
 /// What a canceled run must look like: exit code 1 and one line.
 #[track_caller]
@@ -123,28 +121,21 @@ fn a_backup_canceled_at_any_moment_is_whole_or_leaves_nothing() {
     let mut stopped = 0;
     for round in 0..150 {
         let folder = root.path().join(round.to_string());
-        let (cancel, progress) = (CancellationToken::new(), BackupProgress::default().into());
         let after = Duration::from_micros(numbers.below(usual + usual / 4));
-        let (storage, path) = (local(&folder), ObjectPath::root());
-        let result = server.runtime.block_on(async {
-            let job = abs_engine::backup(&server.cluster, &storage, &path, &plan, &progress, &cancel);
-            let canceler = async {
-                tokio::time::sleep(after).await;
-                cancel.cancel();
-            };
-            let both = Box::pin(async { tokio::join!(job, canceler).0 });
-            tokio::time::timeout(HANGS, both).await.expect("the backup hangs")
+        let result = super::backup(&server, &folder, &plan, async |job| {
+            tokio::time::sleep(after).await;
+            job.cancel().await;
         });
         match result {
             Ok(report) => {
                 assert_eq!(report.metadata.record_count, 600);
                 assert_eq!(Dump::read(&folder).records.len(), 600);
             }
-            Err(EngineError::Canceled) => {
+            Err(failed) if matches!(*failed, EngineError::Canceled) => {
                 stopped += 1;
                 assert_eq!(left_in(&folder), [""; 0], "canceled after {after:?}");
             }
-            Err(e) => panic!("{e}"),
+            Err(failed) => panic!("{failed:?}"),
         }
     }
     assert!(stopped > 50, "only {stopped} were canceled in time");

@@ -1,0 +1,218 @@
+//! A service from its start to its end.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use abs_actors::{Configuration, ReloadConfig, Service, Shutdown, SupervisorActor, SystemClock};
+use abs_config::{ServiceSettings, Settings};
+use actix::Addr;
+use slog::{Logger, error, info, warn};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use super::exclusive::Exclusive;
+use super::logging::{LogError, Logging};
+use super::notify::notify;
+use super::panics;
+use super::signals::{Signals, Told};
+use super::source::{Source, SourceError};
+use crate::build_info::BuildInfo;
+use crate::http::{self, Http};
+
+/// How the names of environment variables begin that change the configuration.
+const PREFIX: &str = "ABS__";
+
+/// Why a service does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The log cannot be opened.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// Another service works on the same.
+    #[error("{0}")]
+    Claimed(String),
+    /// The system refuses what every program gets.
+    #[error("cannot start: {0}")]
+    System(#[from] io::Error),
+    /// Nothing can be served.
+    #[error("cannot listen on {address}:{port}: {source}: set service.http.address and service.http.port")]
+    Listen {
+        /// The address asked for.
+        address: String,
+        /// The port asked for.
+        port: u16,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// A configuration that was read and checked, and what belongs to it.
+#[derive(Debug)]
+pub struct Loaded {
+    source: Source,
+    configuration: Configuration,
+    environment: BTreeMap<String, String>,
+}
+
+impl Loaded {
+    /// Reads the configuration that [`Source::open`] finds, with the environment's changes.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub async fn read(location: &str, remote: bool) -> Result<Self, SourceError> {
+        let source = Source::open(location, remote).await?;
+        let text = source.access.read().await.map_err(SourceError::Unreadable)?;
+        let environment = environment();
+        let configuration = Configuration::load(&text, &environment)
+            .map_err(|problems| SourceError::invalid(&source.access.describe(), &problems))?;
+        Ok(Self { source, configuration, environment })
+    }
+
+    /// Where it was read, as [`abs_actors::ConfigSource::describe`] says it.
+    pub fn origin(&self) -> String {
+        self.source.access.describe()
+    }
+
+    /// What it means.
+    pub fn settings(&self) -> &Settings {
+        self.configuration.settings()
+    }
+}
+
+/// The variables of the environment that change the configuration.
+fn environment() -> BTreeMap<String, String> {
+    let ours = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        let name = name.into_string().ok().filter(|name| name.starts_with(PREFIX))?;
+        Some((name, value.to_string_lossy().into_owned()))
+    };
+    std::env::vars_os().filter_map(ours).collect()
+}
+
+/// A service that runs.
+pub struct Running {
+    supervisor: Addr<SupervisorActor>,
+    http: Http,
+    logging: Logging,
+    log: Logger,
+    settings: watch::Receiver<Arc<Settings>>,
+}
+
+impl Running {
+    /// Starts the service: its log, its claims, its actors, its API; to be called inside a runtime.
+    ///
+    /// # Errors
+    /// Why not; nothing is left running.
+    pub async fn start(loaded: Loaded) -> Result<Self, StartError> {
+        let Loaded { source, configuration, environment } = loaded;
+        let service = configuration.settings().service.clone();
+        let logging = Logging::start(&service.logger)?;
+        let log = logging.logger().clone();
+        let origin = source.access.describe();
+        let source = Exclusive::claim(source, environment.clone(), &configuration, log.clone());
+        let source = Arc::new(source.map_err(StartError::Claimed)?);
+        logging.take_library_records();
+        panics::log_all(log.clone());
+        let build = BuildInfo::CURRENT;
+        info!(log, "starting"; "version" => build.version, "commit" => build.commit, "configuration" => origin);
+        let settings = source.settings();
+        let actors = Service { configuration, source, environment };
+        let supervisor = abs_actors::serve(Handle::current(), Arc::new(SystemClock), log.clone(), actors)?;
+        let http = match http::serve(supervisor.clone(), &service.http, log.clone(), build) {
+            Ok(http) => http,
+            Err(source) => {
+                // Runs may have begun; they shall leave nothing behind.
+                let _ = supervisor.send(Shutdown { grace: Duration::ZERO }).await;
+                let (address, port) = (service.http.address, service.http.port);
+                return Err(StartError::Listen { address, port, source });
+            }
+        };
+        for address in http.addresses() {
+            info!(log, "listening"; "address" => %address);
+        }
+        notify("READY=1");
+        Ok(Self { supervisor, http, logging, log, settings })
+    }
+
+    /// Whom to ask.
+    pub fn supervisor(&self) -> &Addr<SupervisorActor> {
+        &self.supervisor
+    }
+
+    /// Where the API is.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        self.http.addresses()
+    }
+
+    /// Serves until it is told to stop, and stops. A second word to stop ends the process at once.
+    pub async fn run(mut self, signals: &mut Signals) {
+        let mut applied = self.settings.borrow_and_update().service.clone();
+        loop {
+            tokio::select! {
+                told = signals.next() => match told {
+                    Told::Stop(signal) => {
+                        info!(self.log, "told to stop"; "signal" => signal);
+                        break;
+                    }
+                    Told::Reload => self.reload(&applied),
+                },
+                // The supervisor holds the sender as long as it lives.
+                Ok(()) = self.settings.changed() => {
+                    let now = self.settings.borrow_and_update().service.clone();
+                    self.apply(&applied, &now);
+                    applied = now;
+                }
+            }
+        }
+        tokio::select! {
+            () = self.stop(applied.shutdown_grace) => {}
+            () = signals.stop() => std::process::exit(1),
+        }
+    }
+
+    /// Takes no more work, gives what runs its grace, then cancels it; ends when all has ended.
+    pub async fn stop(self, grace: Duration) {
+        notify("STOPPING=1");
+        // An actor that is gone has nothing left to stop.
+        let _ = self.supervisor.send(Shutdown { grace }).await;
+        if let Err(e) = self.http.stop().await {
+            warn!(self.log, "the API did not end well"; "error" => %e);
+        }
+        info!(self.log, "stopped");
+    }
+
+    /// Reads the configuration again, and opens the file of the log again, which may have been moved away.
+    fn reload(&self, applied: &ServiceSettings) {
+        info!(self.log, "told to reload");
+        self.change_log(applied);
+        let (supervisor, log) = (self.supervisor.clone(), self.log.clone());
+        tokio::spawn(async move {
+            let refusal = match supervisor.send(ReloadConfig).await {
+                Ok(Ok(())) => return,
+                Ok(Err(e)) => e.to_string(),
+                Err(e) => e.to_string(),
+            };
+            error!(log, "the configuration cannot be loaded again: nothing changes"; "error" => refusal);
+        });
+    }
+
+    /// Takes over what can be while the service runs.
+    fn apply(&self, before: &ServiceSettings, now: &ServiceSettings) {
+        if before.logger != now.logger && self.change_log(now) {
+            info!(self.log, "the log goes on as service.logger says now");
+        }
+        if before.http != now.http {
+            warn!(self.log, "service.http has changed: that takes effect when the service is started again");
+        }
+    }
+
+    fn change_log(&self, settings: &ServiceSettings) -> bool {
+        let changed = tokio::task::block_in_place(|| self.logging.change(&settings.logger));
+        if let Err(e) = &changed {
+            error!(self.log, "the log goes on as it was"; "error" => %e);
+        }
+        changed.is_ok()
+    }
+}

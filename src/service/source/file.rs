@@ -1,0 +1,155 @@
+//! A configuration in a file of this machine.
+
+use std::fs::{self, File, Metadata, OpenOptions, Permissions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
+use std::path::{Path, PathBuf};
+
+use abs_actors::ConfigSource;
+use async_trait::async_trait;
+
+use super::{LARGEST, text};
+
+/// A configuration in a file.
+#[derive(Debug)]
+pub(super) struct ConfigFile {
+    path: PathBuf,
+}
+
+impl ConfigFile {
+    pub(super) fn new(path: &Path) -> Self {
+        Self { path: path.to_owned() }
+    }
+}
+
+#[async_trait]
+impl ConfigSource for ConfigFile {
+    fn describe(&self) -> String {
+        format!("file {}", self.path.display())
+    }
+
+    async fn read(&self) -> Result<String, String> {
+        let origin = self.describe();
+        let bytes = blocking(self.path.clone(), read).await.map_err(|e| format!("reading {origin}: {e}"))?;
+        text(bytes, &origin)
+    }
+
+    async fn write(&self, text: &str) -> Result<(), String> {
+        let text = text.to_owned();
+        let written = blocking(self.path.clone(), move |path| replace(path, text.as_bytes())).await;
+        written.map_err(|e| format!("writing {}: {e}", self.describe()))
+    }
+}
+
+/// Does `work` where it may block.
+async fn blocking<T: Send + 'static>(
+    path: PathBuf,
+    work: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(move || work(&path)).await.map_err(io::Error::other)?
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(LARGEST as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > LARGEST {
+        return Err(io::Error::other(format!("it is larger than {} MiB", LARGEST >> 20)));
+    }
+    Ok(bytes)
+}
+
+/// Puts a file with this content in the place of the one at `path`, with its mode and its owner. A symbolic link stays:
+/// the file that it leads to is replaced.
+fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let target = fs::canonicalize(path)?;
+    let folder = target.parent().unwrap_or(Path::new("/"));
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = folder.join(format!(".{name}.abs-tmp-{}", std::process::id()));
+    // One that an earlier process with the same id left behind is in the way.
+    let _ = fs::remove_file(&temporary);
+    let placed = fill(&temporary, &fs::metadata(&target)?, content)
+        .and_then(|()| fs::rename(&temporary, &target).map_err(|e| explain(e, &target)));
+    if placed.is_err() {
+        // What went wrong is told already.
+        let _ = fs::remove_file(&temporary);
+    }
+    placed?;
+    File::open(folder)?.sync_all()
+}
+
+/// Makes a file with this content and with the mode and the owner of the `old` one.
+fn fill(path: &Path, old: &Metadata, content: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(content)?;
+    let new = file.metadata()?;
+    if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
+        fchown(&file, Some(old.uid()), Some(old.gid())).map_err(|e| {
+            let owner = format!("{}:{}", old.uid(), old.gid());
+            let why = format!("it would not belong to {owner} any more: {e}: make the service its owner");
+            io::Error::other(why)
+        })?;
+    }
+    // After the change of the owner, which may take bits away.
+    file.set_permissions(Permissions::from_mode(old.mode() & 0o7777))?;
+    file.sync_all()
+}
+
+fn explain(error: io::Error, target: &Path) -> io::Error {
+    if error.kind() != io::ErrorKind::ResourceBusy {
+        return error;
+    }
+    let place = target.display();
+    io::Error::other(format!(
+        "{place} is a mount of its own and cannot be replaced: mount its folder instead"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_is_replaced_whole_and_keeps_its_mode() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.yml");
+        fs::write(&path, "old").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+        let before = fs::metadata(&path).unwrap();
+        let reader = File::open(&path).unwrap();
+        let source = ConfigFile::new(&path);
+        source.write("new").await.unwrap();
+        assert_eq!(source.read().await.unwrap(), "new");
+        let after = fs::metadata(&path).unwrap();
+        assert_eq!(after.mode(), before.mode());
+        assert_ne!(after.ino(), before.ino(), "it was written in place");
+        assert_eq!(io::read_to_string(reader).unwrap(), "old");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_link_stays_and_what_it_leads_to_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let (real, link) = (folder.path().join("real/config.yml"), folder.path().join("link.yml"));
+        fs::create_dir(real.parent().unwrap()).unwrap();
+        fs::write(&real, "old").unwrap();
+        symlink("real/config.yml", &link).unwrap();
+        ConfigFile::new(&link).write("new").await.unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read_to_string(&real).unwrap(), "new");
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_is_said_in_one_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = ConfigFile::new(&folder.path().join("no.yml"));
+        let error = missing.read().await.unwrap_err();
+        assert!(error.starts_with("reading file /") && error.contains("no.yml: No such file"), "{error}");
+        let path = folder.path().join("config.yml");
+        fs::write(&path, [0xff, 0xfe]).unwrap();
+        assert!(ConfigFile::new(&path).read().await.unwrap_err().contains("not UTF-8"));
+        File::create(&path).unwrap().set_len(LARGEST as u64 + 1).unwrap();
+        assert!(ConfigFile::new(&path).read().await.unwrap_err().contains("larger than 16 MiB"));
+    }
+}

@@ -1,0 +1,191 @@
+//! Restores to a point in time: over one full backup and several incremental ones, to each moment of the chain, compared
+//! with what the namespace held then.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::restores::{done, numbers};
+use super::{Home, destination, held, holds, put, routine};
+use crate::faults::empty;
+use crate::raw::{self, Raw, integer};
+use crate::service::support::{ROUTINE, Service, configuration};
+use crate::support::Server;
+
+type Held = BTreeMap<abs_asb::Digest, BTreeMap<Vec<u8>, crate::raw::Particle>>;
+
+/// Makes a full backup and three incremental ones of a namespace that changes; returns the time of each and what the
+/// namespace held then.
+fn chain(server: &Server, service: &Service, routine: &str) -> Vec<(i64, Held)> {
+    let step = |kind: &str, change: &dyn Fn()| {
+        change();
+        let backup = service.backup(kind, routine).remove(0);
+        (backup["timestamp"].as_i64().unwrap(), held(server))
+    };
+    vec![
+        step("full", &|| put(server, 0..60, 1)),
+        // Some change, some are new.
+        step("incremental", &|| put(server, 40..80, 2)),
+        // Some change a second time, and twice.
+        step("incremental", &|| {
+            put(server, 0..10, 3);
+            put(server, 70..90, 3);
+            put(server, 75..80, 4);
+        }),
+        step("incremental", &|| {
+            put(server, 5..15, 5);
+            put(server, 100..101, 5);
+        }),
+    ]
+}
+
+fn to(time: i64) -> Value {
+    json!({"routine": "routine", "time": time})
+}
+
+/// Restores to each moment of a chain and to those between, from an empty namespace and from a used one.
+fn every_moment(server: &Server, service: &Service, chain: &[(i64, Held)]) {
+    let last = chain.len() - 1;
+    for (number, (time, expected)) in chain.iter().enumerate() {
+        let between = chain.get(number + 1).map_or(time + 1_000_000, |(next, _)| next - 1);
+        for moment in [*time, between] {
+            for in_order in [false, true] {
+                empty(server);
+                let mut request = to(moment);
+                request["disable-reordering"] = json!(in_order);
+                let status = done(service, "timestamp", &request);
+                holds(server, expected);
+                // The newest first writes each record once.
+                if !in_order {
+                    numbers(&status, &[("inserted-records", expected.len() as u64)]);
+                }
+            }
+        }
+        // What is there is newer: it stays, or is overwritten, as the policy says; what no backup knows stays.
+        empty(server);
+        done(service, "timestamp", &to(chain[last].0));
+        let own = Raw::new(1_000_000).bin("value", integer(9));
+        raw::load(server, std::slice::from_ref(&own));
+        let mut request = to(*time);
+        request["policy"] = json!({"no-generation": true});
+        done(service, "timestamp", &request);
+        let mut found = held(server);
+        assert!(found.remove(&own.digest).is_some());
+        for (digest, bins) in expected {
+            assert_eq!(found.get(digest), Some(bins));
+        }
+        assert_eq!(found.len(), chain[last].1.len());
+    }
+}
+
+/// Protects: each moment of a differential chain comes back.
+#[test]
+fn every_moment_of_a_differential_chain_comes_back() {
+    let server = Server::embedded(2);
+    let service = Home::of(&server, ROUTINE).serve();
+    let chain = chain(&server, &service, "routine");
+    let counts: Vec<_> = service.backups("incremental", "routine");
+    let counts: Vec<_> = counts.iter().map(|backup| backup["record-count"].as_u64().unwrap()).collect();
+    assert_eq!(counts, [40, 30, 11]);
+    every_moment(&server, &service, &chain);
+}
+
+/// Protects: each moment of a cumulative chain comes back, from the full backup and one incremental one alone.
+#[test]
+fn every_moment_of_a_cumulative_chain_comes_back() {
+    let server = Server::embedded(2);
+    let text =
+        configuration(&server, ROUTINE).replace("policy: {retry", "policy: {incr-mode: cumulative, retry");
+    let service = Home::new(&text).serve();
+    let chain = chain(&server, &service, "routine");
+    let backups = service.backups("incremental", "routine");
+    let counts: Vec<_> = backups.iter().map(|backup| backup["record-count"].as_u64().unwrap()).collect();
+    assert_eq!(counts, [40, 60, 66]);
+    let full = &service.backups("full", "routine")[0];
+    assert!(backups.iter().all(|backup| backup["from"] == full["created"]), "{backups:?}");
+    every_moment(&server, &service, &chain);
+    empty(&server);
+    let mut request = to(chain[3].0);
+    request["disable-reordering"] = json!(true);
+    numbers(&done(&service, "timestamp", &request), &[("read-records", 60 + 66)]);
+}
+
+/// Protects: without `no-generation`, newer records that are there stay.
+#[test]
+fn newer_records_stay_unless_told_otherwise() {
+    let server = Server::embedded(1);
+    let service = Home::of(&server, ROUTINE).serve();
+    let chain = chain(&server, &service, "routine");
+    put(&server, 0..101, 6);
+    let newest = held(&server);
+    let status = done(&service, "timestamp", &to(chain[3].0));
+    numbers(&status, &[("inserted-records", 0), ("fresher-records", 60 + 40 + 30 + 11)]);
+    holds(&server, &newest);
+}
+
+/// Protects: the backups of several namespaces are of one moment, and restore together or, mapped, alone.
+#[test]
+fn several_namespaces_come_back_together() {
+    let mut server = Server::embedded(2);
+    let names = ["source-ns1", "source-ns2"];
+    // No names: all of the cluster.
+    let text = configuration(&server, ROUTINE).replace("namespaces: [source-ns2]", "namespaces: []");
+    let service = Home::new(&text).serve();
+    let mut moments = Vec::new();
+    for (kind, first, value) in [("full", 0, 1), ("incremental", 50, 2), ("incremental", 20, 3)] {
+        let mut all = Vec::new();
+        for (number, name) in names.iter().enumerate() {
+            server.namespace = (*name).to_owned();
+            let from = first + 1000 * number as u64;
+            put(&server, from..from + 50 + 10 * number as u64, value);
+            all.push(held(&server));
+        }
+        let backups = service.backup(kind, "routine");
+        assert_eq!(backups.iter().map(|backup| &backup["namespace"]).collect::<Vec<_>>(), names);
+        assert_eq!(backups[0]["timestamp"], backups[1]["timestamp"]);
+        moments.push((backups[0]["timestamp"].as_i64().unwrap(), all));
+    }
+    for (time, expected) in &moments {
+        for name in names {
+            server.namespace = (*name).to_owned();
+            empty(&server);
+        }
+        done(&service, "timestamp", &to(*time));
+        for (name, expected) in names.iter().zip(expected) {
+            server.namespace = (*name).to_owned();
+            holds(&server, expected);
+        }
+    }
+    // One of them, to another cluster.
+    let mut other = Server::embedded(1);
+    names[1].clone_into(&mut other.namespace);
+    let mut request = to(moments[1].0);
+    request["destination"] = destination(&other);
+    request["policy"] = json!({"namespace": {"source": names[0], "destination": names[1]}});
+    done(&service, "timestamp", &request);
+    holds(&other, &moments[1].1[0]);
+    names[0].clone_into(&mut other.namespace);
+    assert_eq!(other.objects(), 0);
+}
+
+/// Protects: with a source and a destination the routine need not be configured (any more); a destination by name.
+#[test]
+fn a_routine_that_is_gone_restores_from_its_storage() {
+    let server = Server::embedded(1);
+    let home = Home::of(&server, &format!("{ROUTINE}\n{}", routine("stays")));
+    let service = home.serve();
+    let chain = chain(&server, &service, "routine");
+    let storage = service.backups("full", "routine")[0]["storage"].clone();
+    service.delete("/v1/config/routines/routine").is(204);
+    empty(&server);
+    let mut request = to(chain[2].0);
+    service.post("/v1/restore/timestamp", Some(&request.to_string())).refuses(400, &["routine"]);
+    request["source"] = storage;
+    request["destination"] = destination(&server);
+    done(&service, "timestamp", &request);
+    holds(&server, &chain[2].1);
+    empty(&server);
+    let names = json!({"routine": "routine", "time": chain[3].0, "source-name": "disk", "destination-name": "cluster"});
+    done(&service, "timestamp", &names);
+    holds(&server, &chain[3].1);
+}

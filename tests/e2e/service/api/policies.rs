@@ -1,0 +1,237 @@
+//! What a policy makes of backups through the service: retention, compression and encryption, the configuration of the
+//! cluster.
+
+use std::fs;
+use std::io::{Cursor, Read, Write};
+use std::net::TcpListener;
+
+use serde_json::{Value, json};
+
+use super::restores::done;
+use super::{Home, counts, files, held, holds, is_data, open, put, request_of, with_policy};
+use crate::faults::empty;
+use crate::raw::{self, Raw, blob};
+use crate::service::support::{ROUTINE, Service, configuration, eventually};
+use crate::support::{Server, golden};
+
+/// Waits until these backups, and no others, are listed.
+#[track_caller]
+fn lists(service: &Service, kind: &str, expected: &[&Value]) {
+    let mut found = Vec::new();
+    eventually(|| {
+        found = service.backups(kind, "routine");
+        found.iter().collect::<Vec<_>>() == expected
+    })
+    .unwrap_or_else(|()| panic!("{found:#?}\nshould be\n{expected:#?}\n{}", service.log()));
+}
+
+/// Protects: after each full backup the last two full ones stay, and the incremental ones of the last; what goes, goes
+/// from the storage too.
+#[test]
+fn retention_keeps_what_it_says() {
+    let server = Server::embedded(1);
+    let home = with_policy(&server, "{retention: {full: 2, incremental: 1}}");
+    let service = home.serve();
+    let mut value = 0;
+    let mut backup = |kind| {
+        value += 1;
+        put(&server, 0..10, value);
+        service.backup(kind, "routine").remove(0)
+    };
+    let fulls = [backup("full")];
+    let first = [backup("incremental"), backup("incremental")];
+    lists(&service, "incremental", &[&first[0], &first[1]]);
+    let fulls = [&fulls[0], &backup("full")];
+    lists(&service, "full", &fulls);
+    lists(&service, "incremental", &[]);
+    let second = [backup("incremental")];
+    lists(&service, "incremental", &[&second[0]]);
+    let last = backup("full");
+    lists(&service, "full", &[fulls[1], &last]);
+    lists(&service, "incremental", &[]);
+    // What is no longer listed is deleted file by file.
+    let kept = |name: &String| {
+        [fulls[1], &last].iter().any(|backup| name.starts_with(backup["key"].as_str().unwrap()))
+    };
+    eventually(|| files(&home.storage()).iter().all(kept))
+        .unwrap_or_else(|()| panic!("more is left than {fulls:?} and {last}: {:?}", files(&home.storage())));
+    eventually(|| fs::read_dir(home.storage().join("routine/backup")).unwrap().count() == 2).unwrap();
+}
+
+/// Protects: what a restore reads is not deleted under it; it goes when the restore has ended.
+#[test]
+fn retention_waits_for_a_restore() {
+    let server = Server::embedded(1);
+    put(&server, 0..100, 1);
+    let home = with_policy(&server, "{retention: {full: 1}}");
+    let service = home.serve();
+    let first = service.backup("full", "routine").remove(0);
+    let slow = json!({"tps": 1, "batch-size": 1, "max-async-batches": 1, "no-generation": true});
+    let restore = service.start_restore("full", &request_of(&first, &slow));
+    let second = service.backup("full", "routine").remove(0);
+    assert_eq!(service.json(&format!("/v1/restore/status/{restore}"))["status"], "Running");
+    assert_eq!(service.backups("full", "routine"), [first, second.clone()]);
+    service.post(&format!("/v1/restore/cancel/{restore}"), None).is(202);
+    lists(&service, "full", &[&second]);
+}
+
+/// An agent that knows one secret.
+fn agent(secret: String) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut head = [0; 8];
+            stream.read_exact(&mut head).unwrap();
+            let mut body = vec![0; u32::from_be_bytes(head[4..].try_into().unwrap()) as usize];
+            stream.read_exact(&mut body).unwrap();
+            assert_eq!(
+                serde_json::from_slice::<Value>(&body).unwrap(),
+                json!({"Resource": "backup", "SecretKey": "key"})
+            );
+            let answer = json!({"SecretValue": secret}).to_string();
+            let length = (answer.len() as u32).to_be_bytes();
+            stream.write_all(&[&head[..4], &length, answer.as_bytes()].concat()).unwrap();
+        }
+    });
+    port
+}
+
+/// Protects: a policy that compresses and encrypts, with a key from a file and from a secret agent: what is stored can be
+/// read with the key alone, and comes back with it; a restore that says otherwise is told so.
+#[test]
+fn compressed_and_encrypted_backups_restore_with_their_key() {
+    let server = Server::embedded(2);
+    let secret = fs::read_to_string(golden().join("test-key.b64")).unwrap().trim().to_owned();
+    let pem = format!("-----BEGIN PRIVATE KEY-----\n{secret}\n-----END PRIVATE KEY-----\n");
+    let port = agent(base64_simd::STANDARD.encode_to_string(pem.as_bytes()));
+    let text = configuration(&server, ROUTINE);
+    let key = Home::new("");
+    let key_file = key.path().join("key.pem");
+    fs::write(&key_file, &pem).unwrap();
+    let value = b"plainly to be seen";
+    let records: Vec<_> = (0..200).map(|n| Raw::new(n).bin("bin", blob(value.repeat(20)))).collect();
+    raw::load(&server, &records);
+    let expected = held(&server);
+    for (mode, level, source) in [
+        ("AES128", 1, json!({"key-file": key_file})),
+        ("AES256", 3, json!({"key-secret": "secrets:backup:key"})),
+    ] {
+        let mut encryption = source;
+        encryption["mode"] = json!(mode);
+        let agents = format!(
+            "secret-agents: {{agent: {{address: 127.0.0.1, port: {port}, connection-type: tcp, is-base64: true}}}}\n"
+        );
+        let policy =
+            format!("policy: {{compression: {{mode: ZSTD, level: {level}}}, encryption: {encryption}, retry");
+        let text =
+            text.replace("policy: {retry", &policy).replace("storage:\n", &format!("{agents}storage:\n"));
+        let home = Home::new(
+            &text.replace("source-cluster: cluster", "source-cluster: cluster, secret-agent: agent"),
+        );
+        let service = home.serve();
+        let backup = service.backup("full", "routine").remove(0);
+        assert_eq!((&backup["compression"], &backup["encryption"]), (&json!("ZSTD"), &json!(mode)));
+        assert!(backup["byte-count"].as_u64().unwrap() < 200 * value.len() as u64 * 20 / 2, "{backup}");
+        for name in files(&home.storage()).iter().filter(|name| is_data(name)) {
+            let bytes = fs::read(home.storage().join(name)).unwrap();
+            assert!(!bytes.windows(value.len()).any(|part| part == value), "{name}");
+        }
+        let policy = json!({"compression": {"mode": "ZSTD"}, "encryption": encryption});
+        let mut request = request_of(&backup, &policy);
+        request["secret-agent-name"] = json!("agent");
+        empty(&server);
+        done(&service, "full", &request);
+        holds(&server, &expected);
+        // By time, without a word about compression, which the backup knows itself.
+        empty(&server);
+        let at = json!({
+            "routine": "routine", "time": backup["timestamp"], "policy": {"encryption": encryption},
+            "secret-agent-name": "agent"
+        });
+        done(&service, "timestamp", &at);
+        holds(&server, &expected);
+        // Without the key.
+        empty(&server);
+        let status = service.restore("full", &request_of(&backup, &json!({})));
+        assert_eq!((&status["status"], server.objects()), (&json!("Failed"), 0), "{status}");
+        assert!(status["error"].as_str().unwrap().contains("no key was given"), "{status}");
+        raw::load(&server, &records);
+    }
+}
+
+/// Protects: the configuration of the cluster's nodes is saved with a full backup when the policy wants it, where the
+/// reference puts it, and comes as a zip file.
+#[test]
+fn the_configuration_of_the_cluster_is_saved_and_retrieved() {
+    let server = Server::embedded(2);
+    put(&server, 0..10, 1);
+    let home = with_policy(&server, "{with-cluster-configuration: true}");
+    let service = home.serve();
+    let time = service.backup("full", "routine")[0]["timestamp"].as_i64().unwrap();
+    let folder = format!("routine/backup/{time}/configuration");
+    let path = format!("/v1/retrieve/configuration/routine/{time}");
+    let answer = open(&service, &path);
+    assert_eq!(
+        (answer.status().as_u16(), &answer.headers()["content-type"]),
+        (200, &"application/zip".parse().unwrap())
+    );
+    let bytes = answer.into_body().read_to_vec().unwrap();
+    let mut archive = zip::ZipArchive::new(Cursor::new(&bytes)).unwrap();
+    assert_eq!(archive.len(), 2);
+    for index in 0..2 {
+        let name = format!("aerospike_{index}.conf");
+        let mut text = String::new();
+        archive.by_name(&name).unwrap().read_to_string(&mut text).unwrap();
+        assert!(text.contains("namespace source-ns2"), "{text}");
+        assert_eq!(text, fs::read_to_string(home.storage().join(&folder).join(&name)).unwrap());
+    }
+    put(&server, 0..10, 2);
+    let incremental = service.backup("incremental", "routine")[0]["timestamp"].as_i64().unwrap();
+    // Of an incremental one, it is that of the full one before.
+    let later = open(&service, &format!("/v1/retrieve/configuration/routine/{incremental}"));
+    assert_eq!(later.into_body().read_to_vec().unwrap(), bytes);
+    assert!(
+        !files(&home.storage())
+            .iter()
+            .any(|name| { name.starts_with("routine/incremental") && name.contains("configuration") })
+    );
+    for (path, status, parts) in [
+        ("nobody/1".to_owned(), 404, ["nobody", "not found"]),
+        ("routine/x".to_owned(), 400, ["timestamp", "\"x\""]),
+        (format!("routine/{}", time - 1), 400, ["routine routine", "no full backup"]),
+    ] {
+        service.get(&format!("/v1/retrieve/configuration/{path}")).refuses(status, &parts);
+    }
+}
+
+/// Protects: a namespace that fails does not touch the others; a run that fails for good is counted and leaves no partial
+/// data, and the service goes on.
+#[test]
+fn a_namespace_that_fails_leaves_the_others_whole() {
+    let server = Server::embedded(1);
+    put(&server, 0..10, 1);
+    let text = configuration(&server, ROUTINE);
+    let home = Home::new(&text.replace("[source-ns2]", "[source-ns2, nowhere]"));
+    let service = home.serve();
+    let failure = "backup_events_total{outcome=\"failure\",routine=\"routine\",type=\"full\"}";
+    service.post("/v1/backups/full/routine", None).is(202);
+    counts(&service, failure, 1);
+    counts(&service, "failure_total", 1);
+    service.logs(&["backup failed", "nowhere"]);
+    let kept = service.backups("full", "routine");
+    assert_eq!(
+        (kept.len(), &kept[0]["namespace"], &kept[0]["record-count"]),
+        (1, &json!("source-ns2"), &json!(10))
+    );
+    let key = kept[0]["key"].as_str().unwrap();
+    assert!(files(&home.storage()).iter().all(|name| name.starts_with(key)), "{:?}", files(&home.storage()));
+    let routine = service.json("/v1/config/routines/routine").to_string();
+    let only = routine.replace("\"source-ns2\",", "");
+    assert_ne!(only, routine);
+    service.put("/v1/config/routines/routine", Some(&only)).is(200);
+    service.post("/v1/backups/full/routine", None).is(202);
+    counts(&service, failure, 2);
+    assert!(files(&home.storage()).iter().all(|name| name.starts_with(key)), "{:?}", files(&home.storage()));
+}
