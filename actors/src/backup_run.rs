@@ -92,8 +92,9 @@ impl RoutineRun {
         cancel: &CancellationToken,
     ) -> (Result<Vec<BackupReport>, EngineError>, RunEnd) {
         let began = Instant::now();
-        let Made { reports, error } = self.namespaces(job, cancel).await;
-        let is_canceled = matches!(error, Some(RunError::Engine(EngineError::Canceled)));
+        let Made { reports, error, is_foreign } = self.namespaces(job, cancel).await;
+        // Whatever else went wrong: somebody wished it to end.
+        let is_canceled = error.is_some() && cancel.is_cancelled();
         let mut end = RunEnd {
             state: match &error {
                 None => JobState::Done,
@@ -114,12 +115,13 @@ impl RoutineRun {
         let is_wanted = end.state == JobState::Done || (!is_canceled && self.kind == BackupKind::Full);
         if !is_wanted || !end.kept {
             end.kept = false;
-            if let Err(e) = self.remove().await {
+            if !is_foreign && let Err(e) = self.remove().await {
                 error!(self.log, "what the run left could not be deleted"; "error" => %e);
             }
         }
         let result = match error {
             None => Ok(reports),
+            Some(_) if is_canceled => Err(EngineError::Canceled),
             Some(RunError::Engine(e)) => Err(e),
             Some(e) => Err(EngineError::Plan(e.to_string())),
         };
@@ -142,7 +144,7 @@ impl RoutineRun {
     async fn namespaces(&self, job: &Addr<BackupJobActor>, cancel: &CancellationToken) -> Made {
         let prepared = match self.prepare(cancel).await {
             Ok(prepared) => prepared,
-            Err(e) => return Made { reports: Vec::new(), error: Some(e) },
+            Err(e) => return Made { error: Some(e), ..Made::default() },
         };
         let run = Arc::new(self.clone());
         let mut namespaces = JoinSet::new();
@@ -153,18 +155,21 @@ impl RoutineRun {
                 let work =
                     || async { Ok(attempt(&job, &place, &plan, run.created, &limits, &cancel).await?) };
                 let result = run.tried(&format!("namespace {}", plan.namespace), &cancel, work).await;
-                if let Err(e) = &result {
+                if let Err(e) = &result
+                    && !matches!(e, RunError::Engine(EngineError::Canceled))
+                {
                     error!(run.log, "namespace failed"; "namespace" => &plan.namespace, "error" => %e);
                 }
                 result
             });
         }
-        let mut made = Made { reports: Vec::new(), error: None };
+        let mut made = Made::default();
         while let Some(ended) = namespaces.join_next().await {
             match ended.unwrap_or_else(|e| Err(EngineError::Worker(e.to_string()).into())) {
                 Ok(report) => made.reports.push(report),
                 // The first says why, all are in the log; who was canceled says no more than that.
                 Err(e) => {
+                    made.is_foreign |= matches!(e, RunError::Engine(EngineError::NotEmpty { .. }));
                     if matches!(made.error, None | Some(RunError::Engine(EngineError::Canceled))) {
                         made.error = Some(e);
                     }
@@ -180,6 +185,8 @@ impl RoutineRun {
     async fn prepare(&self, cancel: &CancellationToken) -> Result<Prepared, RunError> {
         let settings = &self.settings;
         let canceled = || RunError::Engine(EngineError::Canceled);
+        // A backup whose time is still to come was made by a clock that was ahead: what has changed since is older than it.
+        let until = self.created.min(self.shared.clock.now());
         let ask = || async {
             // Questions may be dropped at any moment.
             let asked = cancel.run_until_cancelled(async {
@@ -193,7 +200,7 @@ impl RoutineRun {
                 let foundations = match self.kind {
                     BackupKind::Full => BTreeMap::new(),
                     BackupKind::Incremental => {
-                        self.catalog().foundations(&settings.name, &namespaces, self.created).await?
+                        self.catalog().foundations(&settings.name, &namespaces, until).await?
                     }
                 };
                 Ok::<_, RunError>((lease, namespaces, key, foundations))
@@ -201,6 +208,10 @@ impl RoutineRun {
             asked.await.ok_or_else(canceled)?
         };
         let (lease, names, key, foundations) = self.tried("the cluster and the storage", cancel, ask).await?;
+        if self.kind == BackupKind::Incremental && foundations.is_empty() {
+            // The routine has full backups, but of other namespaces or of times to come.
+            return Err(CatalogError::NoBackup { routine: settings.name.clone(), time: until }.into());
+        }
         let run = self.folder()?;
         if self.kind == BackupKind::Full && settings.policy.with_cluster_configuration {
             let write = || async {
@@ -282,9 +293,13 @@ struct Prepared {
 }
 
 /// What became of the namespaces.
+#[derive(Default)]
 struct Made {
     reports: Vec<BackupReport>,
     error: Option<RunError>,
+    /// The run's folder holds what it has not made: another service may use the storage and have begun in the same
+    /// millisecond.
+    is_foreign: bool,
 }
 
 /// Counts and tells the beginning of a run.

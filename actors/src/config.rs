@@ -1,11 +1,12 @@
 //! The configuration in force: where it comes from, how it changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::Arc;
 
 use abs_config::{AerospikeCluster, Config, Problems, Secrets as _, Settings, Storage};
 use async_trait::async_trait;
+use serde_json::{Map, Value};
 
 use crate::messages::{ConfigChange, ConfigSnapshot, Edit, RequestError};
 
@@ -36,7 +37,12 @@ pub struct Configuration {
     /// With what the environment says.
     effective: Arc<Config>,
     settings: Arc<Settings>,
+    environment: Arc<BTreeMap<String, String>>,
 }
+
+/// Why a change is refused that would not last.
+const OVERRIDDEN: &str =
+    "the environment overrides what this would change: change the ABS__ variables of the service";
 
 impl Configuration {
     /// Reads the text of a source; `environment` overrides what it says.
@@ -44,12 +50,14 @@ impl Configuration {
         let stored = Config::from_yaml(text)?;
         let pairs = environment.iter().map(|(key, value)| (key.clone(), value.clone()));
         let effective = Config::load(text, pairs)?;
-        Self::checked(stored, effective)
+        let settings = Arc::new(effective.check()?);
+        let environment = Arc::new(environment.clone());
+        Ok(Self { stored, effective: Arc::new(effective), settings, environment })
     }
 
-    fn checked(stored: Config, effective: Config) -> Result<Self, Problems> {
-        let settings = Arc::new(effective.check()?);
-        Ok(Self { stored, effective: Arc::new(effective), settings })
+    /// What the source says now, in the same environment.
+    pub(crate) fn reload(&self, text: &str) -> Result<Self, Problems> {
+        Self::load(text, &self.environment)
     }
 
     /// What it means.
@@ -69,21 +77,53 @@ impl Configuration {
 
     /// This configuration with a change, checked as a whole.
     pub(crate) fn with(&self, change: ConfigChange) -> Result<Self, RequestError> {
-        let mut stored = self.stored.clone();
-        let mut effective = Config::clone(&self.effective);
         // Secrets that a client does not know are those in force.
-        let change = unmasked(change, &effective)?;
-        apply(&mut stored, change.clone(), Presence::Any)?;
-        apply(&mut effective, change, Presence::Checked)?;
-        Self::checked(stored, effective).map_err(|problems| RequestError::Invalid(problems.to_string()))
+        let change = unmasked(change, &self.effective)?;
+        let mut effective = Config::clone(&self.effective);
+        apply(&mut effective, change)?;
+        let settings = effective.check().map_err(|problems| RequestError::Invalid(problems.to_string()))?;
+        let stored = self.to_store(&effective)?;
+        let effective = Arc::new(effective);
+        // What is read again from the source must be the same.
+        let lasts = || self.reload(&stored.to_yaml()).is_ok_and(|again| again.effective == effective);
+        if !self.environment.is_empty() && !lasts() {
+            return Err(RequestError::Invalid(OVERRIDDEN.to_owned()));
+        }
+        Ok(Self {
+            stored,
+            effective,
+            settings: Arc::new(settings),
+            environment: Arc::clone(&self.environment),
+        })
+    }
+
+    /// What to store so that `changed` is in force: not what the environment says already.
+    fn to_store(&self, changed: &Config) -> Result<Config, RequestError> {
+        if self.environment.is_empty() {
+            return Ok(changed.clone());
+        }
+        let cannot = |e: serde_json::Error| RequestError::Failed(format!("the change was not made: {e}"));
+        let value = |config: &Config| serde_json::to_value(config).map_err(cannot);
+        let (before, stored, after) = (value(&self.effective)?, value(&self.stored)?, value(changed)?);
+        let merged =
+            carry_over(Some(&before), Some(&stored), Some(&after)).unwrap_or(Value::Object(Map::new()));
+        serde_json::from_value(merged).map_err(|_| RequestError::Invalid(OVERRIDDEN.to_owned()))
     }
 }
 
-/// Whether it matters that an entry exists, or does not. An entry of the environment is not in the source.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Presence {
-    Checked,
-    Any,
+/// Makes the change from `before` to `after` in `stored`.
+fn carry_over(before: Option<&Value>, stored: Option<&Value>, after: Option<&Value>) -> Option<Value> {
+    if before == after {
+        return stored.cloned();
+    }
+    let (Some(Value::Object(old)), Some(Value::Object(new))) = (before, after) else { return after.cloned() };
+    let known = stored.and_then(Value::as_object);
+    let names: BTreeSet<_> = known.into_iter().flat_map(Map::keys).chain(new.keys()).collect();
+    let of = |name: &String| {
+        let stored = known.and_then(|known| known.get(name));
+        Some((name.clone(), carry_over(old.get(name), stored, new.get(name))?))
+    };
+    Some(Value::Object(names.into_iter().filter_map(of).collect()))
 }
 
 /// The change with the stored secrets where it says `[secret]`.
@@ -98,27 +138,26 @@ fn unmasked(mut change: ConfigChange, stored: &Config) -> Result<ConfigChange, R
     Ok(change)
 }
 
-fn apply(config: &mut Config, change: ConfigChange, presence: Presence) -> Result<(), RequestError> {
+fn apply(config: &mut Config, change: ConfigChange) -> Result<(), RequestError> {
     match change {
         ConfigChange::Replace(new) => *config = *new,
         ConfigChange::Cluster(edit) => {
             let users = config.backup_routines.iter().map(|(name, r)| (name, Some(&r.source_cluster)));
-            edit.apply("cluster", &users_of(users), &mut config.aerospike_clusters, presence)?;
+            edit.apply("cluster", &users_of(users), &mut config.aerospike_clusters)?;
         }
         ConfigChange::Policy(edit) => {
             let users = config.backup_routines.iter().map(|(name, r)| (name, r.backup_policy.as_ref()));
-            edit.apply("policy", &users_of(users), &mut config.backup_policies, presence)?;
+            edit.apply("policy", &users_of(users), &mut config.backup_policies)?;
         }
         ConfigChange::Storage(edit) => {
             let users = config.backup_routines.iter().map(|(name, r)| (name, Some(&r.storage)));
-            edit.apply("storage", &users_of(users), &mut config.storage, presence)?;
+            edit.apply("storage", &users_of(users), &mut config.storage)?;
         }
         ConfigChange::Routine(edit) => {
-            edit.apply("routine", &BTreeMap::new(), &mut config.backup_routines, presence)?;
+            edit.apply("routine", &BTreeMap::new(), &mut config.backup_routines)?;
         }
         ConfigChange::SetDisabled { routine, disabled } => match config.backup_routines.get_mut(&routine) {
             Some(document) => document.disabled = disabled.then_some(true),
-            None if presence == Presence::Any => {}
             None => return Err(RequestError::not_found("routine", routine)),
         },
     }
@@ -148,24 +187,22 @@ impl<T> Edit<T> {
         what: &'static str,
         users: &BTreeMap<String, String>,
         entries: &mut BTreeMap<String, T>,
-        presence: Presence,
     ) -> Result<(), RequestError> {
         let missing = |name: &String| RequestError::Invalid(format!("{what} {name} not found"));
-        let checked = presence == Presence::Checked;
         match self {
-            Self::Add(name, _) if checked && entries.contains_key(&name) => {
+            Self::Add(name, _) if entries.contains_key(&name) => {
                 return Err(RequestError::Invalid(format!(
                     "{what} {name} exists already: use PUT to change it"
                 )));
             }
-            Self::Update(name, _) | Self::Delete(name) if checked && !entries.contains_key(&name) => {
+            Self::Update(name, _) | Self::Delete(name) if !entries.contains_key(&name) => {
                 return Err(missing(&name));
             }
             Self::Add(name, new) | Self::Update(name, new) => {
                 entries.insert(name, *new);
             }
             Self::Delete(name) => {
-                if let Some(routine) = users.get(&name).filter(|_| checked) {
+                if let Some(routine) = users.get(&name) {
                     let why =
                         format!("{what} {name} is used by routine {routine}: change or delete that first");
                     return Err(RequestError::Invalid(why));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use abs_config::RoutineSettings;
 use abs_engine::EngineError;
 use abs_engine::catalog::BackupKind;
 use actix::{Addr, Message};
@@ -24,7 +25,12 @@ pub(crate) enum Job {
     /// A restore of the command line.
     SingleRestore(Addr<RestoreJobActor>),
     /// A run of a routine.
-    Run { routine: String, kind: BackupKind, created: DateTime<Utc>, actor: Addr<BackupJobActor> },
+    Run {
+        settings: Arc<RoutineSettings>,
+        kind: BackupKind,
+        created: DateTime<Utc>,
+        actor: Addr<BackupJobActor>,
+    },
     /// A restore that was asked of the service.
     Restore(Addr<RestoreJobActor>),
 }

@@ -7,12 +7,13 @@
 //! | [`CancelRuns`] | supervisor | |
 //! | [`GetState`] | supervisor | a [`RoutineState`] |
 //! | [`RunEnded`] | supervisor | |
+//! | [`Adopt`] | supervisor, of each run that goes on when the actor is started | |
 //! | [`ApplyRetention`] | supervisor, when a restore of the routine ended | |
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use abs_config::{RoutineSettings, Schedule};
+use abs_config::{RoutineSettings, Schedule, StorageSettings};
 use abs_engine::catalog::{BackupKind, CatalogError, run_folder};
 use abs_storage::ObjectPath;
 use actix::{
@@ -29,6 +30,9 @@ use crate::messages::{JobId, JobState, RequestError, RoutineState};
 use crate::metrics::{Outcome, Totals};
 use crate::shared::Shared;
 use crate::supervisor::{StartRun, SupervisorActor};
+
+/// Backups that may be asked for with a delay at the same time: each takes memory until its time has come.
+const MOST_DELAYED: usize = 1000;
 
 /// Gives the routine new settings; the first ones when it was made.
 #[derive(Debug, Message)]
@@ -63,6 +67,8 @@ pub(crate) struct GetState;
 #[rtype(result = "()")]
 pub(crate) struct RunEnded {
     pub id: JobId,
+    /// Those that it began with.
+    pub settings: Arc<RoutineSettings>,
     pub kind: BackupKind,
     pub created: DateTime<Utc>,
     pub end: RunEnd,
@@ -78,11 +84,13 @@ pub(crate) struct RunEnd {
     pub kept: bool,
 }
 
-/// A run that goes on while its routine's actor was started again.
+/// A run that went on while its routine's actor was started again, or is canceled while its routine is added again.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct Adopt {
     pub id: JobId,
+    /// Those that it began with.
+    pub settings: Arc<RoutineSettings>,
     pub kind: BackupKind,
     pub created: DateTime<Utc>,
     pub actor: Addr<BackupJobActor>,
@@ -132,6 +140,8 @@ pub(crate) struct RoutineActor {
     created: DateTime<Utc>,
     /// A restore read when the backups were to be thinned out.
     retention_due: bool,
+    /// Backups that were asked for and whose time has not come.
+    delayed: usize,
 }
 
 impl RoutineActor {
@@ -150,6 +160,7 @@ impl RoutineActor {
             incremental: Lane::default(),
             created: DateTime::UNIX_EPOCH,
             retention_due: false,
+            delayed: 0,
         }
     }
 
@@ -238,10 +249,6 @@ impl RoutineActor {
         }));
     }
 
-    fn folder(&self, kind: BackupKind, created: DateTime<Utc>) -> Option<ObjectPath> {
-        run_folder(&self.settings.name, kind, created, self.settings.timestamp_format).ok()
-    }
-
     fn skip(&self, kind: BackupKind, reason: &str) {
         let routine = &self.settings.name;
         warn!(self.log, "backup skipped"; "type" => kind.as_str(), "reason" => reason);
@@ -259,7 +266,7 @@ impl RoutineActor {
         let now = self.shared.clock.now().trunc_subsecs(3);
         self.created = now.max(self.created + TimeDelta::milliseconds(1));
         self.lane(kind).starting = true;
-        let folder = self.folder(kind, self.created);
+        let folder = folder(&self.settings, kind, self.created);
         let start = StartRun { settings: Arc::clone(&self.settings), kind, created: self.created };
         let asked = self.supervisor.send(start);
         // The supervisor answers at once; until it did, the end of the run must not be heard of.
@@ -275,7 +282,8 @@ impl RoutineActor {
 
     /// Reads from storage what was made last.
     fn load(&self) -> impl Future<Output = Option<Lasts>> + 'static {
-        let catalog = self.shared.catalogs.of(&self.settings.storage);
+        let storage = Arc::clone(&self.settings.storage);
+        let catalog = self.shared.catalogs.of(&storage);
         let (routine, log) = (self.settings.name.clone(), self.log.clone());
         let runtime = self.shared.runtime.clone();
         async move {
@@ -283,7 +291,7 @@ impl RoutineActor {
             let read = runtime.spawn(async move {
                 let full = catalog.last(&routine, BackupKind::Full).await?;
                 let incremental = catalog.last(&routine, BackupKind::Incremental).await?;
-                Ok::<_, CatalogError>(Lasts { full, incremental })
+                Ok::<_, CatalogError>(Lasts { storage, full, incremental })
             });
             match read.await {
                 Ok(Ok(lasts)) => Some(lasts),
@@ -297,9 +305,12 @@ impl RoutineActor {
     }
 
     fn loaded(&mut self, lasts: Option<&Lasts>) {
-        if let Some(&Lasts { full, incremental }) = lasts {
-            self.full.last = full;
-            self.incremental.last = incremental;
+        // While it was read the routine may have moved to another storage, and a run may have ended.
+        if let Some(Lasts { storage, full, incremental }) = lasts
+            && *storage == self.settings.storage
+        {
+            self.full.last = self.full.last.max(*full);
+            self.incremental.last = self.incremental.last.max(*incremental);
             self.created = self.created.max(full.unwrap_or_default()).max(incremental.unwrap_or_default());
         }
     }
@@ -392,9 +403,18 @@ impl Handler<Trigger> for RoutineActor {
             self.admit(kind, context);
             return Ok(());
         }
+        if self.delayed == MOST_DELAYED {
+            return Err(RequestError::Invalid(format!(
+                "{MOST_DELAYED} backups of routine {name} are asked for already"
+            )));
+        }
+        self.delayed += 1;
         let clock = Arc::clone(&self.shared.clock);
         let wait = async move { clock.sleep_until(start).await };
-        context.spawn(wait.into_actor(self).map(move |(), actor, context| actor.admit(kind, context)));
+        context.spawn(wait.into_actor(self).map(move |(), actor, context| {
+            actor.delayed -= 1;
+            actor.admit(kind, context);
+        }));
         Ok(())
     }
 }
@@ -436,9 +456,15 @@ impl Handler<GetState> for RoutineActor {
 impl Handler<RunEnded> for RoutineActor {
     type Result = ();
 
-    fn handle(&mut self, RunEnded { id, kind, created, end }: RunEnded, _: &mut Self::Context) {
+    fn handle(&mut self, ended: RunEnded, _: &mut Self::Context) {
+        let RunEnded { id, settings, kind, created, end } = ended;
+        let is_here = settings.storage == self.settings.storage;
         let lane = self.lane(kind);
         lane.runs.retain(|run| run.id != id);
+        if !is_here {
+            // What it made is in the storage that the routine had before.
+            return;
+        }
         if end.kept {
             lane.last = lane.last.max(Some(created));
         }
@@ -451,8 +477,9 @@ impl Handler<RunEnded> for RoutineActor {
 impl Handler<Adopt> for RoutineActor {
     type Result = ();
 
-    fn handle(&mut self, Adopt { id, kind, created, actor }: Adopt, _: &mut Self::Context) {
-        let folder = self.folder(kind, created);
+    fn handle(&mut self, adopted: Adopt, _: &mut Self::Context) {
+        let Adopt { id, settings, kind, created, actor } = adopted;
+        let folder = folder(&settings, kind, created);
         self.lane(kind).runs.push(Run { id, actor, folder });
     }
 }
@@ -467,9 +494,16 @@ impl Handler<ApplyRetention> for RoutineActor {
     }
 }
 
+/// The folder of a run.
+fn folder(settings: &RoutineSettings, kind: BackupKind, created: DateTime<Utc>) -> Option<ObjectPath> {
+    run_folder(&settings.name, kind, created, settings.timestamp_format).ok()
+}
+
 /// What was made last.
 #[derive(Debug)]
 struct Lasts {
+    /// Where.
+    storage: Arc<StorageSettings>,
     full: Option<DateTime<Utc>>,
     incremental: Option<DateTime<Utc>>,
 }

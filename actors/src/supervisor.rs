@@ -26,7 +26,7 @@ use crate::job::Job;
 use crate::messages::restores::RestoreStatus;
 use crate::messages::system::{Event, RoutineChange};
 use crate::messages::{JobId, RequestError};
-use crate::routine::{ApplyRetention, Configure, Retire, RoutineActor, RunEnd, RunEnded};
+use crate::routine::{Adopt, ApplyRetention, Configure, Retire, RoutineActor, RunEnd, RunEnded};
 use crate::shared::Shared;
 
 mod backups;
@@ -77,8 +77,6 @@ pub struct Service {
     pub configuration: Configuration,
     /// Where it is kept.
     pub source: Arc<dyn ConfigSource>,
-    /// What overrides it.
-    pub environment: BTreeMap<String, String>,
 }
 
 /// Owns the actors of all routines and jobs.
@@ -208,8 +206,27 @@ impl SupervisorActor {
         self.shared.catalogs.retain(used);
     }
 
+    /// Nothing is read any more that was: retention need not wait for it.
+    fn restore_ended(&self) {
+        // A restore by path does not name the routine whose backup it read.
+        for routine in self.routines.values() {
+            routine.actor.do_send(ApplyRetention);
+        }
+    }
+
     fn start_routine(&self, settings: &Arc<RoutineSettings>, context: &Context<Self>) -> Addr<RoutineActor> {
-        RoutineActor::new(Arc::clone(&self.shared), context.address(), Arc::clone(settings)).start()
+        let routine =
+            RoutineActor::new(Arc::clone(&self.shared), context.address(), Arc::clone(settings)).start();
+        // What still runs of it, or of one of its name that was removed, counts for its admission and retention.
+        for (id, job) in &self.jobs {
+            if let Job::Run { settings: of, kind, created, actor } = job
+                && of.name == settings.name
+            {
+                let (id, kind, created) = (*id, *kind, *created);
+                routine.do_send(Adopt { id, settings: Arc::clone(of), kind, created, actor: actor.clone() });
+            }
+        }
+        routine
     }
 
     fn announce(&self, routine: String, change: RoutineChange) {
@@ -237,18 +254,6 @@ impl SupervisorActor {
             };
             error!(self.shared.log, "the routine failed and is started again"; "routine" => &name);
             let actor = self.start_routine(&settings, context);
-            for (id, job) in &self.jobs {
-                if let Job::Run { routine, kind, created, actor: run } = job
-                    && *routine == name
-                {
-                    actor.do_send(crate::routine::Adopt {
-                        id: *id,
-                        kind: *kind,
-                        created: *created,
-                        actor: run.clone(),
-                    });
-                }
-            }
             self.routines.insert(name, Routine { actor, settings });
         }
     }
@@ -272,10 +277,9 @@ impl Handler<StartRun> for SupervisorActor {
         }
         let id = self.shared.new_id();
         let StartRun { settings, kind, created } = start;
-        let routine = settings.name.clone();
-        let actor = BackupJobActor::run_of(&self.shared, id, settings, kind, created, context.address());
-        let job = Job::Run { routine, kind, created, actor: actor.clone() };
-        self.add(id, job);
+        let run_of = Arc::clone(&settings);
+        let actor = BackupJobActor::run_of(&self.shared, id, run_of, kind, created, context.address());
+        self.add(id, Job::Run { settings, kind, created, actor: actor.clone() });
         MessageResult(Some((id, actor)))
     }
 }
@@ -287,18 +291,17 @@ impl Handler<JobEnded> for SupervisorActor {
         match end {
             Ended::Single => {}
             Ended::Run(end) => {
-                if let Some(Job::Run { routine, kind, created, .. }) = self.remove(id)
-                    && let Some(routine) = self.routines.get(&routine)
-                {
-                    routine.actor.do_send(RunEnded { id, kind, created, end });
+                if let Some(Job::Run { settings, kind, created, .. }) = self.remove(id) {
+                    match self.routines.get(&settings.name) {
+                        Some(routine) => routine.actor.do_send(RunEnded { id, settings, kind, created, end }),
+                        // The routine went while this ran, and the end of the run brought its metrics back.
+                        None => self.shared.metrics.forget(&settings.name),
+                    }
                 }
             }
             Ended::Restore(status) => {
                 self.remove(id);
-                // A restore by path does not name the routine whose backup it read.
-                for routine in self.routines.values() {
-                    routine.actor.do_send(ApplyRetention);
-                }
+                self.restore_ended();
                 self.ended_restores.insert(id, *status);
                 if self.ended_restores.len() > REMEMBERED {
                     self.ended_restores.pop_first();

@@ -66,6 +66,16 @@ pub(crate) struct World {
 impl World {
     /// A service with these routines (the YAML below `backup-routines`) and policies, at a time.
     pub(crate) async fn start(now: &str, policies: &str, routines: &str) -> Self {
+        Self::start_in(&BTreeMap::new(), now, policies, routines).await
+    }
+
+    /// The same in an environment.
+    pub(crate) async fn start_in(
+        environment: &BTreeMap<String, String>,
+        now: &str,
+        policies: &str,
+        routines: &str,
+    ) -> Self {
         let builder = DevServer::builder().nodes(2).namespace("test", 64 << 20).namespace("other", 64 << 20);
         let dev = builder.start().await.unwrap();
         let seed = dev.addresses()[0];
@@ -79,13 +89,12 @@ impl World {
             seed.port(),
             folder.path().display()
         );
-        let configuration = Configuration::load(&text, &BTreeMap::new()).unwrap();
+        let configuration = Configuration::load(&text, environment).unwrap();
         let clock = ManualClock::at(time(now));
         let log = Logger::root(slog::Discard, o!());
         let shared = Arc::new(Shared::new(Handle::current(), clock.clone(), log).unwrap());
         let source = Arc::new(Text(Mutex::new(Ok(text))));
-        let service =
-            Service { configuration, source: Arc::clone(&source) as _, environment: BTreeMap::new() };
+        let service = Service { configuration, source: Arc::clone(&source) as _ };
         let events = shared.events.subscribe();
         let supervisor = supervisor::start(Arc::clone(&shared), Some(service)).unwrap();
         Self { dev, cluster, folder, clock, source, shared, supervisor, events }

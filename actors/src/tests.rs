@@ -3,4 +3,5 @@
 mod configuration;
 mod failures;
 mod jobs;
+mod runs;
 mod schedules;

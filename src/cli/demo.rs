@@ -62,13 +62,16 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
         () = signals.stop() => Err(Failure::job("canceled")),
         worked = demo.work(&arguments, &folder.path) => worked,
     };
-    match worked {
-        Ok(()) if !arguments.once => demo.service.run(&mut signals).await,
-        _ => demo.service.stop(Duration::ZERO).await,
-    }
+    let ended = match worked {
+        Ok(()) if !arguments.once => demo.service.run(&mut signals).await.map_err(Failure::job),
+        worked => {
+            demo.service.stop(Duration::ZERO).await;
+            worked
+        }
+    };
     demo.cluster.close().await;
     demo.server.shutdown().await;
-    worked
+    ended
 }
 
 /// All that runs.

@@ -34,6 +34,5 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
         loaded = Loaded::read(&config, remote) => loaded.map_err(|e| Failure::source(e, 2))?,
     };
     let running = Running::start(loaded).await.map_err(Failure::usage)?;
-    running.run(&mut signals).await;
-    Ok(())
+    running.run(&mut signals).await.map_err(Failure::job)
 }

@@ -75,11 +75,7 @@ impl Server {
         let configuration = Configuration::load(config, &std::collections::BTreeMap::new()).unwrap();
         let source = Arc::new(Memory(Mutex::new(config.to_owned())));
         let settings = configuration.settings().service.http.clone();
-        let service = Service {
-            configuration,
-            source: Arc::clone(&source) as Arc<dyn ConfigSource>,
-            environment: std::collections::BTreeMap::new(),
-        };
+        let service = Service { configuration, source: Arc::clone(&source) as Arc<dyn ConfigSource> };
         let log = Logger::root(slog::Discard, o!());
         let supervisor =
             abs_actors::serve(Handle::current(), Arc::new(SystemClock), log.clone(), service).unwrap();

@@ -111,14 +111,14 @@ impl Running {
         let logging = Logging::start(&service.logger)?;
         let log = logging.logger().clone();
         let origin = source.access.describe();
-        let source = Exclusive::claim(source, environment.clone(), &configuration, log.clone());
+        let source = Exclusive::claim(source, environment, &configuration, log.clone());
         let source = Arc::new(source.map_err(StartError::Claimed)?);
         logging.take_library_records();
         panics::log_all(log.clone());
         let build = BuildInfo::CURRENT;
         info!(log, "starting"; "version" => build.version, "commit" => build.commit, "configuration" => origin);
         let settings = source.settings();
-        let actors = Service { configuration, source, environment };
+        let actors = Service { configuration, source };
         let supervisor = abs_actors::serve(Handle::current(), Arc::new(SystemClock), log.clone(), actors)?;
         let http = match http::serve(supervisor.clone(), &service.http, log.clone(), build) {
             Ok(http) => http,
@@ -147,7 +147,10 @@ impl Running {
     }
 
     /// Serves until it is told to stop, and stops. A second word to stop ends the process at once.
-    pub async fn run(mut self, signals: &mut Signals) {
+    ///
+    /// # Errors
+    /// When the supervisor fell, a defect of this program: whoever started the process should start it again.
+    pub async fn run(mut self, signals: &mut Signals) -> Result<(), &'static str> {
         let mut applied = self.settings.borrow_and_update().service.clone();
         loop {
             tokio::select! {
@@ -158,8 +161,14 @@ impl Running {
                     }
                     Told::Reload => self.reload(&applied),
                 },
-                // The supervisor holds the sender as long as it lives.
-                Ok(()) = self.settings.changed() => {
+                changed = self.settings.changed() => {
+                    // The supervisor holds the sender as long as it lives.
+                    if changed.is_err() {
+                        let what = "the supervisor failed: a defect of this program";
+                        error!(self.log, "{}", what);
+                        self.stop(Duration::ZERO).await;
+                        return Err(what);
+                    }
                     let now = self.settings.borrow_and_update().service.clone();
                     self.apply(&applied, &now);
                     applied = now;
@@ -170,6 +179,7 @@ impl Running {
             () = self.stop(applied.shutdown_grace) => {}
             () = signals.stop() => std::process::exit(1),
         }
+        Ok(())
     }
 
     /// Takes no more work, gives what runs its grace, then cancels it; ends when all has ended.

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use abs_config::Problems;
 use actix::{ActorFutureExt as _, Handler, MessageResult, ResponseActFuture, WrapFuture as _};
 use slog::info;
 
 use super::SupervisorActor;
-use crate::config::Configuration;
+use crate::config::{ConfigSource, Configuration};
 use crate::messages::{ChangeConfig, ConfigSnapshot, GetConfig, ReloadConfig, RequestError};
 
 type Answer = ResponseActFuture<SupervisorActor, Result<(), RequestError>>;
@@ -33,34 +32,31 @@ impl SupervisorActor {
     }
 }
 
-impl Handler<ChangeConfig> for SupervisorActor {
-    type Result = Answer;
-
-    fn handle(&mut self, ChangeConfig(change): ChangeConfig, _: &mut Self::Context) -> Self::Result {
+impl SupervisorActor {
+    /// Makes another configuration of the one in force, one after the other, and adopts it. It is made on the runtime:
+    /// here a large document would hold up everybody, and a panic would end the service.
+    fn change<F>(
+        &self,
+        done: &'static str,
+        make: impl FnOnce(Configuration, Arc<dyn ConfigSource>) -> F + 'static,
+    ) -> Answer
+    where
+        F: Future<Output = Result<Configuration, RequestError>> + Send + 'static,
+    {
         let changing = Arc::clone(&self.changing);
         let turn = async move { changing.lock_owned().await };
-        Box::pin(turn.into_actor(self).then(|turn, actor, _| {
-            let planned = match &actor.service {
-                Some(service) => service
-                    .configuration
-                    .with(change)
-                    .map(|configuration| (configuration, Arc::clone(&service.source))),
-                None => Err(RequestError::Stopping),
-            };
+        Box::pin(turn.into_actor(self).then(move |turn, actor, _| {
+            let service = actor.service.as_ref();
+            let service = service.map(|service| (service.configuration.clone(), Arc::clone(&service.source)));
             let runtime = actor.shared.runtime.clone();
-            let written = async move {
-                let (configuration, source) = planned?;
-                let text = configuration.text();
-                let writing = runtime.spawn(async move { source.write(&text).await });
-                match writing.await {
-                    Ok(Ok(())) => Ok(configuration),
-                    Ok(Err(e)) => Err(RequestError::Failed(format!("the change was not made: {e}"))),
-                    Err(e) => Err(RequestError::Failed(format!("the change was not made: {e}"))),
-                }
+            let made = async move {
+                let (configuration, source) = service.ok_or(RequestError::Stopping)?;
+                let making = runtime.spawn(make(configuration, source));
+                making.await.map_err(|e| RequestError::Failed(format!("a worker failed: {e}")))?
             };
-            written.into_actor(actor).map(|written, actor, context| {
-                actor.adopt(written?, context);
-                info!(actor.shared.log, "configuration changed");
+            made.into_actor(actor).map(move |made, actor, context| {
+                actor.adopt(made?, context);
+                info!(actor.shared.log, "{done}");
                 drop(turn);
                 Ok(())
             })
@@ -68,35 +64,26 @@ impl Handler<ChangeConfig> for SupervisorActor {
     }
 }
 
+impl Handler<ChangeConfig> for SupervisorActor {
+    type Result = Answer;
+
+    fn handle(&mut self, ChangeConfig(change): ChangeConfig, _: &mut Self::Context) -> Self::Result {
+        self.change("configuration changed", |configuration, source| async move {
+            let configuration = configuration.with(change)?;
+            let written = source.write(&configuration.text()).await;
+            written.map_err(|e| RequestError::Failed(format!("the change was not made: {e}")))?;
+            Ok(configuration)
+        })
+    }
+}
+
 impl Handler<ReloadConfig> for SupervisorActor {
     type Result = Answer;
 
     fn handle(&mut self, _: ReloadConfig, _: &mut Self::Context) -> Self::Result {
-        let changing = Arc::clone(&self.changing);
-        let turn = async move { changing.lock_owned().await };
-        Box::pin(turn.into_actor(self).then(|turn, actor, _| {
-            let source = actor
-                .service
-                .as_ref()
-                .map(|service| (Arc::clone(&service.source), service.environment.clone()));
-            let runtime = actor.shared.runtime.clone();
-            let read = async move {
-                let (source, environment) = source.ok_or(RequestError::Stopping)?;
-                let reading = runtime.spawn(async move { source.read().await });
-                let text = match reading.await {
-                    Ok(Ok(text)) => text,
-                    Ok(Err(e)) => return Err(RequestError::Invalid(e)),
-                    Err(e) => return Err(RequestError::Failed(e.to_string())),
-                };
-                let invalid = |problems: Problems| RequestError::Invalid(problems.to_string());
-                Configuration::load(&text, &environment).map_err(invalid)
-            };
-            read.into_actor(actor).map(|read, actor, context| {
-                actor.adopt(read?, context);
-                info!(actor.shared.log, "configuration loaded again");
-                drop(turn);
-                Ok(())
-            })
-        }))
+        self.change("configuration loaded again", |configuration, source| async move {
+            let text = source.read().await.map_err(RequestError::Invalid)?;
+            configuration.reload(&text).map_err(|problems| RequestError::Invalid(problems.to_string()))
+        })
     }
 }

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use actix::{AsyncContext as _, Handler, MessageResult, ResponseFuture};
+use actix::{AsyncContext as _, Handler, Message, MessageResult, ResponseFuture};
 
 use super::SupervisorActor;
 use crate::backup_job::BackupJobActor;
 use crate::job::Job;
-use crate::messages::{CancelJob, GetJob, JobEnd, JobStatus, StartBackup, StartRestore, WaitForJob};
+use crate::messages::{CancelJob, GetJob, JobEnd, JobId, JobStatus, StartBackup, StartRestore, WaitForJob};
 use crate::restore_job::RestoreJobActor;
 
 impl Handler<StartBackup> for SupervisorActor {
@@ -32,11 +32,16 @@ impl Handler<StartRestore> for SupervisorActor {
     }
 }
 
-impl Handler<GetJob> for SupervisorActor {
-    type Result = ResponseFuture<Option<JobStatus>>;
-
-    fn handle(&mut self, message: GetJob, _: &mut Self::Context) -> Self::Result {
-        match self.jobs.get(&message.0) {
+impl SupervisorActor {
+    /// Asks a job; `None` when there is no such job.
+    fn ask<M, T>(&self, id: JobId, message: M) -> ResponseFuture<Option<T>>
+    where
+        M: Message<Result = Option<T>> + Send + 'static,
+        T: Send + 'static,
+        BackupJobActor: Handler<M>,
+        RestoreJobActor: Handler<M>,
+    {
+        match self.jobs.get(&id) {
             Some(Job::Backup(actor) | Job::Run { actor, .. }) => {
                 let answer = actor.send(message);
                 Box::pin(async move { answer.await.ok().flatten() })
@@ -47,6 +52,14 @@ impl Handler<GetJob> for SupervisorActor {
             }
             None => Box::pin(async { None }),
         }
+    }
+}
+
+impl Handler<GetJob> for SupervisorActor {
+    type Result = ResponseFuture<Option<JobStatus>>;
+
+    fn handle(&mut self, message: GetJob, _: &mut Self::Context) -> Self::Result {
+        self.ask(message.0, message)
     }
 }
 
@@ -54,25 +67,15 @@ impl Handler<WaitForJob> for SupervisorActor {
     type Result = ResponseFuture<Option<Arc<JobEnd>>>;
 
     fn handle(&mut self, message: WaitForJob, _: &mut Self::Context) -> Self::Result {
-        match self.jobs.get(&message.0) {
-            Some(Job::Backup(actor) | Job::Run { actor, .. }) => {
-                let answer = actor.send(message);
-                Box::pin(async move { answer.await.ok().flatten() })
-            }
-            Some(Job::SingleRestore(actor) | Job::Restore(actor)) => {
-                let answer = actor.send(message);
-                Box::pin(async move { answer.await.ok().flatten() })
-            }
-            None => Box::pin(async { None }),
-        }
+        self.ask(message.0, message)
     }
 }
 
 impl Handler<CancelJob> for SupervisorActor {
     type Result = ResponseFuture<bool>;
 
-    fn handle(&mut self, CancelJob(id): CancelJob, context: &mut Self::Context) -> Self::Result {
-        let status = Handler::<GetJob>::handle(self, GetJob(id), context);
+    fn handle(&mut self, CancelJob(id): CancelJob, _: &mut Self::Context) -> Self::Result {
+        let status = self.ask(id, GetJob(id));
         if let Some(job) = self.jobs.get(&id) {
             job.cancel();
         }

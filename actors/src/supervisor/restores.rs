@@ -40,7 +40,10 @@ impl SupervisorActor {
     ) -> Answer {
         let planning = self.shared.runtime.spawn(plan);
         Box::pin(planning.into_actor(self).map(|planned, actor, context| {
-            let work = planned.map_err(|e| RequestError::Failed(format!("a worker failed: {e}")))??;
+            let planned =
+                planned.unwrap_or_else(|e| Err(RequestError::Failed(format!("a worker failed: {e}"))));
+            // What was looked for kept retention away.
+            let work = planned.inspect_err(|_| actor.restore_ended())?;
             if actor.stopping {
                 return Err(RequestError::Stopping);
             }

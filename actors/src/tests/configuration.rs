@@ -1,6 +1,6 @@
 //! Changes while the service runs.
 
-use abs_config::BackupRoutine;
+use abs_config::{BackupRoutine, Secrets as _};
 use abs_engine::catalog::BackupKind::Full;
 
 use crate::messages::system::{Event, RoutineChange};
@@ -95,4 +95,47 @@ async fn the_source_and_the_service_agree() {
     assert_eq!(next_full(&world, "daily").await.unwrap(), "2026-02-01T00:00:00+00:00");
     world.clock.set(time("2026-02-01T00:00:00Z"));
     assert_eq!(world.finished().await, (Full, JobState::Done, None));
+}
+
+/// What the environment says cannot be changed here: the change would be gone when the configuration is read again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_the_environment_overrides_is_refused() {
+    let variable = ("ABS__BACKUP_ROUTINES__DAILY__INTERVAL_CRON".to_owned(), "@yearly".to_owned());
+    let world = World::start_in(&[variable].into(), "2026-01-01T10:30:00Z", "  {}", ROUTINE).await;
+    let before = world.source.0.lock().unwrap().clone();
+    assert_eq!(next_full(&world, "daily").await.unwrap(), "2027-01-01T00:00:00+00:00");
+    let name = || "daily".to_owned();
+    for refused in [Edit::Update(name(), routine("@hourly")), Edit::Delete(name())] {
+        let error = change(&world, ConfigChange::Routine(refused)).await.unwrap_err();
+        assert!(error.contains("environment"), "{error}");
+    }
+    assert_eq!(next_full(&world, "daily").await.unwrap(), "2027-01-01T00:00:00+00:00");
+    assert_eq!(*world.source.0.lock().unwrap(), before);
+    let disable = ConfigChange::SetDisabled { routine: name(), disabled: true };
+    change(&world, disable).await.unwrap();
+    assert_eq!(next_full(&world, "daily").await, None);
+}
+
+/// What the environment says is not written into the source, its secrets least of all.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_environment_stays_out_of_the_source() {
+    let variable =
+        |key: &str, value: &str| (format!("ABS__AEROSPIKE_CLUSTERS__DEV__{key}"), value.to_owned());
+    let environment = [
+        variable("CREDENTIALS__PASSWORD", "hidden"),
+        variable("CREDENTIALS__USER", "me"),
+        variable("LABEL", "from outside"),
+    ];
+    let world = World::start_in(&environment.into(), "2026-01-01T10:30:00Z", "  {}", ROUTINE).await;
+    let mut config = world.send(GetConfig).await.config.masked();
+    config.backup_routines.insert("hourly".to_owned(), *routine("@hourly"));
+    change(&world, ConfigChange::Replace(Box::new(config))).await.unwrap();
+    assert!(next_full(&world, "hourly").await.is_some());
+    let cluster = world.send(GetConfig).await.config.masked().aerospike_clusters["dev"].clone();
+    change(&world, ConfigChange::Cluster(Edit::Update("dev".to_owned(), Box::new(cluster)))).await.unwrap();
+    let stored = world.source.0.lock().unwrap().clone().unwrap();
+    assert!(stored.contains("hourly") && stored.contains("seed-nodes"), "{stored}");
+    for outside in ["hidden", "credentials", "outside"] {
+        assert!(!stored.contains(outside), "{stored}");
+    }
 }

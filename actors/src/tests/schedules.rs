@@ -154,7 +154,11 @@ async fn a_backup_can_be_asked_for_later() {
     assert_eq!(world.backups("daily", Full).await[0].0, "2026-01-01T10:31:00+00:00");
 
     let disable = ConfigChange::SetDisabled { routine: "daily".to_owned(), disabled: true };
-    world.send(later(Full)).await.unwrap();
+    for _ in 0..1000 {
+        world.send(later(Full)).await.unwrap();
+    }
+    let too_many = world.send(later(Full)).await.unwrap_err();
+    assert!(too_many.to_string().contains("asked for already"), "{too_many}");
     world.send(ChangeConfig(disable)).await.unwrap();
     world.clock.set(time("2026-01-03T00:00:00Z"));
     let state = world.send(GetRoutineState { routine: "daily".to_owned() }).await.unwrap();

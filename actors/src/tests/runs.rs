@@ -1,0 +1,182 @@
+//! What runs find and leave in the storage, and who knows of them.
+
+use std::sync::{Mutex, mpsc};
+
+use abs_config::{LocalStorage, Storage};
+use abs_engine::catalog::BackupKind::{Full, Incremental};
+use chrono::{TimeDelta, Utc};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+use crate::messages::*;
+use crate::testing::{HANGS, World, time};
+
+const NOW: &str = "2026-01-01T10:30:00Z";
+const POLICY: &str =
+    "  p: {retry-policy: {base-timeout: 1, max-retries: 0}, retention: {full: 1}, parallel: 1}\n";
+const DAILY: &str = "  daily: {source-cluster: dev, storage: here, namespaces: [test], interval-cron: '@daily', \
+                     incr-interval-cron: '@hourly', backup-policy: p}\n";
+
+/// Scans that wait in their workers, canceled or not, until this is dropped.
+struct Held {
+    _release: mpsc::Sender<()>,
+    struck: UnboundedReceiver<()>,
+}
+
+impl Held {
+    fn scans_of(world: &World) -> Self {
+        let (release, held) = mpsc::channel::<()>();
+        let (strike, struck) = unbounded_channel();
+        let held = Mutex::new(held);
+        *world.shared.fault.lock().unwrap() = Some(abs_engine::Fault::new(move |_| {
+            let _ = strike.send(());
+            // Until the sender is gone.
+            let _ = tokio::task::block_in_place(|| held.lock().unwrap().recv());
+        }));
+        Self { _release: release, struck }
+    }
+
+    /// Waits until there is one.
+    async fn wait(&mut self) {
+        tokio::time::timeout(HANGS, self.struck.recv()).await.unwrap().unwrap();
+    }
+}
+
+async fn state(world: &World) -> RoutineState {
+    world.send(GetRoutineState { routine: "daily".to_owned() }).await.unwrap()
+}
+
+async fn change(world: &World, change: ConfigChange) {
+    world.send(ChangeConfig(change)).await.unwrap();
+}
+
+/// Moves the storage to another folder.
+async fn move_storage(world: &World, folder: &str) {
+    let path = world.folder.path().join(folder).display().to_string();
+    let local = LocalStorage { path, min_part_size: None };
+    let storage = Storage { local_storage: Some(local), ..Storage::default() };
+    change(world, ConfigChange::Storage(Edit::Update("here".to_owned(), Box::new(storage)))).await;
+}
+
+/// Another service that shares the storage may begin in the same millisecond: its backup is not ours to delete.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_run_finds_in_its_folder_is_left_alone() {
+    let mut world = World::start(NOW, POLICY, DAILY).await;
+    world.write("test", 0..50).await;
+    state(&world).await;
+    let run = world.folder.path().join(format!("daily/backup/{}", time(NOW).timestamp_millis()));
+    std::fs::create_dir_all(run.join("data/test")).unwrap();
+    let file = run.join("data/test/test_0.asb");
+    std::fs::write(&file, "theirs").unwrap();
+    world.trigger(Full).await;
+    let (_, end, error) = world.finished().await;
+    assert_eq!(end, JobState::Failed);
+    assert!(error.unwrap().contains("not empty"));
+    assert_eq!(std::fs::read_to_string(file).unwrap(), "theirs");
+}
+
+/// A run goes on with the storage it began with; what it makes there counts for nothing in the routine's new storage.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_in_the_storage_before_is_none_in_this_one() {
+    let mut world = World::start(NOW, POLICY, DAILY).await;
+    world.write("test", 0..50).await;
+    let mut held = Held::scans_of(&world);
+    world.trigger(Full).await;
+    held.wait().await;
+    assert!(state(&world).await.full.is_some());
+    move_storage(&world, "elsewhere").await;
+    drop(held);
+    assert_eq!(world.finished().await, (Full, JobState::Done, None));
+    assert!(world.folder.path().join("daily/backup").exists());
+    assert_eq!(state(&world).await.last_full, None);
+    world.trigger(Incremental).await;
+    assert_eq!(world.skipped().await, (Incremental, "there is no full backup yet".to_owned()));
+}
+
+/// An incremental backup of namespaces none of which has a full one saves nothing, and does not say otherwise.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_incremental_backup_needs_something_to_build_on() {
+    let mut world = World::start(NOW, POLICY, DAILY).await;
+    world.write("test", 0..50).await;
+    world.trigger(Full).await;
+    assert_eq!(world.finished().await, (Full, JobState::Done, None));
+    let config = world.send(GetConfig).await.config;
+    let mut routine = config.backup_routines["daily"].clone();
+    routine.namespaces = vec!["other".to_owned()];
+    change(&world, ConfigChange::Routine(Edit::Update("daily".to_owned(), Box::new(routine)))).await;
+    world.trigger(Incremental).await;
+    let (_, end, error) = world.finished().await;
+    assert_eq!(end, JobState::Failed);
+    assert!(error.unwrap().starts_with("routine daily has no full backup at or before"));
+}
+
+/// A routine that is deleted and added again knows of the run that is still being canceled.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_routine_that_comes_back_knows_what_runs() {
+    let mut world = World::start(NOW, POLICY, DAILY).await;
+    world.write("test", 0..50).await;
+    let mut held = Held::scans_of(&world);
+    world.trigger(Full).await;
+    held.wait().await;
+    let run = state(&world).await.full.map(|run| run.id);
+    assert!(run.is_some());
+    let routine = world.send(GetConfig).await.config.backup_routines["daily"].clone();
+    change(&world, ConfigChange::Routine(Edit::Delete("daily".to_owned()))).await;
+    change(&world, ConfigChange::Routine(Edit::Add("daily".to_owned(), Box::new(routine)))).await;
+    assert_eq!(state(&world).await.full.map(|run| run.id), run);
+    world.trigger(Full).await;
+    assert_eq!(world.skipped().await, (Full, "the one before is still running".to_owned()));
+    drop(held);
+    assert_eq!(world.finished().await, (Full, JobState::Canceled, None));
+    assert_eq!(state(&world).await.full, None);
+    let left = std::fs::read_dir(world.folder.path().join("daily/backup"));
+    assert_eq!(left.map_or(0, Iterator::count), 0);
+}
+
+/// A run that was canceled is canceled, also when something of it had failed before, and leaves nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_failed_in_part_can_be_canceled() {
+    let routine = DAILY.replace("[test]", "[nope, test]");
+    let mut world = World::start(NOW, POLICY, &routine).await;
+    world.write("test", 0..50).await;
+    let mut held = Held::scans_of(&world);
+    world.trigger(Full).await;
+    held.wait().await;
+    // The other namespace fails meanwhile.
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    world.send(CancelBackups { routine: "daily".to_owned() }).await.unwrap();
+    drop(held);
+    assert_eq!(world.finished().await, (Full, JobState::Canceled, None));
+    assert_eq!(world.backups("daily", Full).await, []);
+}
+
+/// What was made by a clock that was ahead says nothing of what has changed since: an incremental backup builds on what
+/// was made before, or says that it cannot.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_was_ahead_hides_no_change() {
+    let routine = DAILY.replace("incr-interval-cron: '@hourly', ", "");
+    let (now, ahead) = (Utc::now(), Utc::now() + TimeDelta::hours(2));
+    let mut world = World::start(&ahead.to_rfc3339(), POLICY, &routine).await;
+    world.write("test", 0..50).await;
+    world.trigger(Full).await;
+    assert_eq!(world.finished().await, (Full, JobState::Done, None));
+    world.clock.set(now);
+    world.write("test", 50..55).await;
+    world.trigger(Incremental).await;
+    let (_, end, error) = world.finished().await;
+    assert_eq!(end, JobState::Failed);
+    assert!(error.unwrap().starts_with("routine daily has no full backup at or before"));
+
+    let mut world = World::start(&now.to_rfc3339(), POLICY, &routine).await;
+    world.trigger(Full).await;
+    assert_eq!(world.finished().await, (Full, JobState::Done, None));
+    world.write("test", 0..5).await;
+    world.clock.set(ahead);
+    world.trigger(Incremental).await;
+    assert_eq!(world.finished().await, (Incremental, JobState::Done, None));
+    world.clock.set(now);
+    world.write("test", 5..8).await;
+    world.trigger(Incremental).await;
+    assert_eq!(world.finished().await, (Incremental, JobState::Done, None));
+    let counts: Vec<_> = world.backups("daily", Incremental).await.iter().map(|(.., count)| *count).collect();
+    assert_eq!(counts, [5, 8]);
+}
