@@ -126,11 +126,13 @@ impl<'a> Check<'a> {
     pub(crate) fn folder_name(&mut self, name: &str) {
         let bad = |c: char| c.is_control() || c == '/' || c == '\\';
         if name.is_empty() || name.len() > 255 || name == "." || name == ".." || name.contains(bad) {
+            let message = "must be a name that a folder can have, without slashes, 1 to 255 bytes";
+            self.problem("", format_args!("{name:?} {message}"));
+        } else if name != name.trim() || name.starts_with(".abs-") {
+            // Locks and unfinished files are called so.
             self.problem(
                 "",
-                format_args!(
-                    "{name:?} must be a name that a folder can have, without slashes, 1 to 255 bytes"
-                ),
+                format_args!("{name:?} must not begin with .abs- nor begin or end with a space"),
             );
         }
     }

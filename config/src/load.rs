@@ -180,7 +180,7 @@ backup-routines: [r]
             "aerospike-clusters.c.credentials.user: must be text: put it in quotes",
             "aerospike-clusters.c.seed-nodes[0].host-name: must be text: put it in quotes",
             "aerospike-clusters.c.seed-nodes[0].port: is required",
-            "aerospike-clusters.c.seed-nodes[1]: must be an object with keys, not \"x\"",
+            "aerospike-clusters.c.seed-nodes[1]: must be an object with keys, not text",
             "backup-policies.p.bandwidth: must be a whole number, not 1.5",
             "backup-policies.p.parallel: must be a whole number, not \"many\"",
             "backup-policies.p.retry-policy.multiplier: must be a number, not \"x\"",
@@ -192,7 +192,7 @@ backup-routines: [r]
             "service.http.rate: must be an object with keys, not a list",
             "service.http.white-list: is no key here: there is address, context-path, port, rate, show-secrets, timeout",
             "service.https: is not supported by this version: put a proxy that speaks TLS before the service",
-            "service.logger: must be an object with keys, not \"loud\"",
+            "service.logger: must be an object with keys, not text",
         ];
         assert_eq!(found, expected);
     }

@@ -106,6 +106,10 @@ impl Fit {
             ("string", Value::Number(_) | Value::Bool(_)) => {
                 self.problem(path, "must be text: put it in quotes");
             }
+            // So may text where an object or a list should be.
+            (kind @ ("object" | "array"), Value::String(_)) => {
+                self.problem(path, format!("must be {}, not text", expected(kind, schema)));
+            }
             (kind, found) => {
                 let message = format!("must be {}, not {}", expected(kind, schema), described(found));
                 self.problem(path, message);

@@ -195,6 +195,9 @@ backup-routines:
             assert_eq!(policies(name).len(), 1);
             assert!(policies(name)[0].ends_with(&expected), "{:?}", policies(name));
         }
+        for name in [" ", "a ", ".abs-locks"] {
+            assert!(policies(name)[0].contains("must not begin with .abs-"), "{:?}", policies(name));
+        }
         for name in ["daily", "a b", "ä", "..a", &"a".repeat(255)] {
             let config = Config::from_yaml(&format!("backup-policies: {{ {name:?}: {{}} }}")).unwrap();
             assert!(config.check().is_ok(), "{name}");

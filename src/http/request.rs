@@ -5,7 +5,7 @@ use std::future::{Ready, ready};
 use std::str::FromStr;
 use std::time::Duration;
 
-use abs_config::{Config, from_json};
+use abs_config::{Config, Problems, from_json};
 use actix_web::dev::Payload;
 use actix_web::http::StatusCode;
 use actix_web::http::header::CONTENT_LENGTH;
@@ -100,7 +100,7 @@ pub async fn document<T: DeserializeOwned + ToSchema>(
     payload: web::Payload,
 ) -> Result<T, Failure> {
     let body = body(api, request, payload, DOCUMENT).await?;
-    from_json(&body).map_err(Failure::bad_request)
+    from_json(&body).map_err(|problems| refused(&problems))
 }
 
 /// The whole configuration in the body of a request.
@@ -110,7 +110,14 @@ pub async fn configuration(
     payload: web::Payload,
 ) -> Result<Config, Failure> {
     let body = body(api, request, payload, CONFIGURATION).await?;
-    Config::from_json(&body).map_err(Failure::bad_request)
+    Config::from_json(&body).map_err(|problems| refused(&problems))
+}
+
+/// What is wrong with a body. A problem of all of it has no path of its own.
+fn refused(problems: &Problems) -> Failure {
+    let whole = problems.list().first().is_some_and(|problem| problem.path.is_empty());
+    let subject = if whole { "the body of the request " } else { "" };
+    Failure::bad_request(format_args!("{subject}{problems}"))
 }
 
 /// The body of a request, of at most `limit` bytes; its `Content-Type` does not matter, as in the reference.

@@ -149,13 +149,13 @@ fn slog_level(level: LogLevel) -> Level {
     }
 }
 
-/// The level of slog, as its number, for the `log` crate.
+/// What of the libraries is logged at a level of slog, given as its number: a step less than of our own, because they tell of
+/// their works and not of the user's. At the lowest, all.
 fn library_level(level: usize) -> log::LevelFilter {
     match Level::from_usize(level) {
         Some(Level::Trace) => log::LevelFilter::Trace,
-        Some(Level::Debug) => log::LevelFilter::Debug,
-        Some(Level::Info) => log::LevelFilter::Info,
-        Some(Level::Warning) => log::LevelFilter::Warn,
+        Some(Level::Debug) => log::LevelFilter::Info,
+        Some(Level::Info | Level::Warning) => log::LevelFilter::Warn,
         _ => log::LevelFilter::Error,
     }
 }

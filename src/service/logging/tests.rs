@@ -236,7 +236,8 @@ fn libraries_log_to_it_at_its_level() {
     log::warn!(target: "a_library", "1");
     log::info!(target: "a_library", "not at this level");
     logging.change(&settings(&path, LogLevel::Debug, LogFormat::Json)).unwrap();
-    log::debug!(target: "a_library", "2");
+    log::info!(target: "a_library", "2");
+    log::debug!(target: "a_library", "what a library says of its own works");
     drop(logging);
     let lines = json_lines(&path);
     assert_eq!(messages(&path), ["1", "2"]);
