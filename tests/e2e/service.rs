@@ -3,5 +3,8 @@
 mod api;
 mod configuration;
 mod demo;
+mod leaks;
 mod process;
+mod routines;
+mod schemathesis;
 pub mod support;

@@ -8,6 +8,7 @@ mod layouts;
 mod policies;
 mod progress;
 mod restores;
+mod selection;
 mod system;
 
 use std::collections::BTreeMap;

@@ -62,7 +62,10 @@ impl Home {
 
     /// `abs serve` of this configuration, ready to be started.
     pub fn command(&self) -> Command {
-        command(&["serve", "-c", self.config().to_str().unwrap()])
+        let mut command = command(&["serve", "-c", self.config().to_str().unwrap()]);
+        // Paths of configurations may be relative.
+        command.current_dir(self.path());
+        command
     }
 
     /// The service with this configuration, as soon as its API answers.

@@ -132,17 +132,25 @@ fn several_namespaces_come_back_together() {
     let text = configuration(&server, ROUTINE).replace("namespaces: [source-ns2]", "namespaces: []");
     let service = Home::new(&text).serve();
     let mut moments = Vec::new();
-    for (kind, first, value) in [("full", 0, 1), ("incremental", 50, 2), ("incremental", 20, 3)] {
+    for (kind, first, value, changing) in [
+        ("full", 0, 1, &names[..]),
+        ("incremental", 50, 2, &names[..]),
+        // Of the other one there is nothing to back up.
+        ("incremental", 70, 3, &names[1..]),
+        ("incremental", 20, 4, &names[..]),
+    ] {
         let mut all = Vec::new();
         for (number, name) in names.iter().enumerate() {
             server.namespace = (*name).to_owned();
             let from = first + 1000 * number as u64;
-            put(&server, from..from + 50 + 10 * number as u64, value);
+            if changing.contains(name) {
+                put(&server, from..from + 50 + 10 * number as u64, value);
+            }
             all.push(held(&server));
         }
         let backups = service.backup(kind, "routine");
-        assert_eq!(backups.iter().map(|backup| &backup["namespace"]).collect::<Vec<_>>(), names);
-        assert_eq!(backups[0]["timestamp"], backups[1]["timestamp"]);
+        assert_eq!(backups.iter().map(|backup| &backup["namespace"]).collect::<Vec<_>>(), changing);
+        assert!(backups.iter().all(|backup| backup["timestamp"] == backups[0]["timestamp"]), "{backups:?}");
         moments.push((backups[0]["timestamp"].as_i64().unwrap(), all));
     }
     for (time, expected) in &moments {

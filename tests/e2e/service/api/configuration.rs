@@ -170,7 +170,7 @@ fn wrong_changes_are_refused_with_their_path() {
             json!({"seed-nodes": [{"host-name": "h", "ports": 1}]}),
             &["seed-nodes[0].ports", "is no key here"],
         ),
-        ("clusters/new", json!([]), &[]),
+        ("clusters/new", json!([]), &["the body of the request must be an object"]),
         ("policies/new", json!({"parallel": "8"}), &["parallel", "whole number"]),
         ("policies/new", json!({"parallel": 0, "bandwidth": -1}), &["new.parallel", "new.bandwidth"]),
         ("policies/new", json!({"retention": {"fulls": 1}}), &["retention.fulls", "is no key here"]),
@@ -217,8 +217,13 @@ fn wrong_changes_are_refused_with_their_path() {
     let parts = ["backup-policies.policy.parallel", "backup-routines.routine.source-cluster"];
     service.put("/v1/config", Some(&whole.to_string())).refuses(400, &parts);
     service.put("/v1/config", Some(r#"{"servise": {}}"#)).refuses(400, &["servise", "is no key here"]);
-    service.put("/v1/config", Some("{")).refuses(400, &[]);
-    service.put("/v1/config", None).refuses(400, &[]);
+    for path in ["/v1/config", "/v1/config/policies/policy"] {
+        for (wrong, part) in
+            [(Some("{"), "is no JSON"), (Some("parallel: 1"), "is no JSON"), (None, "is empty")]
+        {
+            service.put(path, wrong).refuses(400, &[&format!("the body of the request {part}")]);
+        }
+    }
     assert_eq!((service.json("/v1/config"), home.configured()), (before, file));
 }
 
@@ -292,17 +297,20 @@ fn the_file_is_applied_again() {
 fn running_jobs_keep_what_they_began_with() {
     let server = Server::embedded(1);
     put(&server, 0..3000, 1);
-    let text = configuration(&server, ROUTINE);
-    let home = Home::new(&text.replace("policy: {retry", "policy: {records-per-second: 1000, retry"));
+    let home = Home::of(&server, ROUTINE);
     let service = home.serve();
+    // It cannot end before this partition can be read.
+    server.dev().knobs().refuse_partition(7, true).unwrap();
     service.post("/v1/backups/full/routine", None).is(202);
     let running = || service.json("/v1/backups/currentBackup/routine")["full"]["done-records"].as_u64();
-    eventually(|| running().is_some_and(|done| done > 0)).unwrap();
+    eventually(|| running().is_some_and(|done| done > 0))
+        .unwrap_or_else(|()| panic!("it does not begin:\n{}", service.log()));
     let other = json!({"local-storage": {"path": home.path().join("other")}});
     service.put("/v1/config/storage/disk", Some(&other.to_string())).is(200);
     service.put("/v1/config/policies/policy", Some(r#"{"compression": {"mode": "ZSTD"}}"#)).is(200);
     assert!(running().is_some());
-    eventually(|| running().is_none()).unwrap();
+    server.dev().knobs().refuse_partition(7, false).unwrap();
+    eventually(|| running().is_none()).unwrap_or_else(|()| panic!("it does not end:\n{}", service.log()));
     assert_eq!(service.json("/v1/backups/full/routine"), json!([]));
     assert_eq!(service.backup("full", "routine")[0]["compression"], "ZSTD");
     service
@@ -357,6 +365,13 @@ fn secrets_are_masked_and_come_back() {
     service
         .post("/v1/config/clusters/new", Some(&shown.to_string()))
         .refuses(400, &["credentials.password", "[secret]"]);
+
+    let clusters = whole["aerospike-clusters"].as_object_mut().unwrap();
+    let renamed = clusters.remove("locked").unwrap();
+    clusters.insert("renamed".to_owned(), renamed);
+    service
+        .put("/v1/config", Some(&whole.to_string()))
+        .refuses(400, &["aerospike-clusters.renamed.credentials.password", "[secret]"]);
 
     // The password is still the right one.
     let backup = service.backup("full", "routine").remove(0);

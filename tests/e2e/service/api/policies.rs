@@ -5,10 +5,11 @@ use std::fs;
 use std::io::{Cursor, Read, Write};
 use std::net::TcpListener;
 
+use abs_devserver::{Fault, Kind};
 use serde_json::{Value, json};
 
 use super::restores::done;
-use super::{Home, counts, files, held, holds, is_data, open, put, request_of, with_policy};
+use super::{Home, counts, files, held, holds, is_data, metric, open, put, request_of, with_policy};
 use crate::faults::empty;
 use crate::raw::{self, Raw, blob};
 use crate::service::support::{ROUTINE, Service, configuration, eventually};
@@ -227,6 +228,9 @@ fn a_namespace_that_fails_leaves_the_others_whole() {
     );
     let key = kept[0]["key"].as_str().unwrap();
     assert!(files(&home.storage()).iter().all(|name| name.starts_with(key)), "{:?}", files(&home.storage()));
+    // For good: there is nothing to wait for.
+    let retried = "backup_events_total{outcome=\"retry\",routine=\"routine\",type=\"full\"}";
+    assert_eq!(metric(&service, retried), 0);
     let routine = service.json("/v1/config/routines/routine").to_string();
     let only = routine.replace("\"source-ns2\",", "");
     assert_ne!(only, routine);
@@ -234,4 +238,37 @@ fn a_namespace_that_fails_leaves_the_others_whole() {
     service.post("/v1/backups/full/routine", None).is(202);
     counts(&service, failure, 2);
     assert!(files(&home.storage()).iter().all(|name| name.starts_with(key)), "{:?}", files(&home.storage()));
+}
+
+/// Protects: what fails for a while is tried again as the retry policy says, and the backup is whole in the end; one that
+/// fails in the end leaves nothing.
+#[test]
+fn what_fails_for_a_while_is_tried_again() {
+    let server = Server::embedded(2);
+    put(&server, 0..500, 1);
+    let home = with_policy(&server, "{retry-policy: {base-timeout: 50, multiplier: 1, max-retries: 1000}}");
+    let service = home.serve();
+    let event = |outcome: &str| {
+        format!("backup_events_total{{outcome=\"{outcome}\",routine=\"routine\",type=\"full\"}}")
+    };
+    let knobs = server.dev().knobs();
+    knobs.inject(Fault::cut_request(Kind::Any));
+    service.post("/v1/backups/full/routine", None).is(202);
+    eventually(|| metric(&service, &event("retry")) > 1)
+        .unwrap_or_else(|()| panic!("it is not tried again:\n{}", service.log()));
+    knobs.clear();
+    counts(&service, &event("success"), 1);
+    let made = service.backups("full", "routine");
+    assert_eq!((made.len(), &made[0]["record-count"]), (1, &json!(500)));
+    let before = files(&home.storage());
+
+    let policy = json!({"retry-policy": {"base-timeout": 1, "max-retries": 1}}).to_string();
+    service.put("/v1/config/policies/policy", Some(&policy)).is(200);
+    let retries = metric(&service, &event("retry"));
+    knobs.inject(Fault::cut_request(Kind::Any));
+    service.post("/v1/backups/full/routine", None).is(202);
+    counts(&service, &event("failure"), 1);
+    assert_eq!(metric(&service, &event("retry")), retries + 1);
+    assert_eq!(files(&home.storage()), before);
+    service.logs(&["backup failed", "cluster"]);
 }

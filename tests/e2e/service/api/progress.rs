@@ -199,6 +199,20 @@ fn events_are_told_as_they_happen() {
     };
     assert_eq!((&end["status"], seen), (&json!("Done"), 1000), "{end}");
     service.post("/v1/backups/full/nobody", None).is(404);
+    let backup = service.backups("full", "routine").remove(0);
+    let job = service.start_restore("full", &super::request_of(&backup, &json!({})));
+    for expected in ["job-started", "job-finished"] {
+        let (name, data) = loop {
+            let (name, data) = next();
+            if name != "job-progress" {
+                break (name, data);
+            }
+        };
+        assert_eq!(
+            (name.as_str(), &data["job-id"], &data["kind"]),
+            (expected, &json!(job), &json!("restore"))
+        );
+    }
     service.delete("/v1/config/routines/routine").is(204);
     assert_eq!(next().1["change"], "removed");
 }
