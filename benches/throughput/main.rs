@@ -1,12 +1,15 @@
 //! End-to-end throughput: the binary against a server, beside the speed at which that server sends and takes records.
 //!
-//!     cargo bench --bench throughput -- [--records N] [--runs N] [--json FILE]
+//!     cargo bench --bench throughput -- [--records N] [--runs N] [--json FILE] [--api]
+//!
+//! With `--api` it measures what reading the API of a service costs its backups, and how long answers take meanwhile.
 //!
 //! The server is the one of `ABS_TEST_AEROSPIKE=HOST:PORT`, else an embedded one in a process of its own. Its namespace
 //! `ABS_TEST_NAMESPACE` (else its last one) is WIPED and left empty. Prints a table of medians and the same as JSON.
 
 #![allow(missing_docs, clippy::expect_used, reason = "a bench that cannot go on says why and stops")]
 
+mod api;
 mod data;
 mod floors;
 
@@ -24,6 +27,7 @@ struct Options {
     records: u32,
     runs: usize,
     json: Option<String>,
+    api: bool,
 }
 
 fn main() {
@@ -32,22 +36,28 @@ fn main() {
     let external = std::env::var("ABS_TEST_AEROSPIKE").ok();
     let server = external.is_none().then(embedded);
     let address = external.unwrap_or_else(|| EMBEDDED.to_owned());
-    let table = runtime.block_on(measure(&options, &address));
+    if options.api {
+        let (cluster, namespace) = runtime.block_on(fill(&options, &address));
+        api::measure(&options, &address, &namespace);
+        runtime.block_on(wipe(&cluster, &namespace));
+    } else {
+        report(&options, &runtime.block_on(measure(&options, &address)));
+    }
     if let Some(mut server) = server {
         server.kill().expect("killing the embedded server");
         server.wait().expect("its end");
     }
-    report(&options, &table);
 }
 
 fn options() -> Options {
-    let mut options = Options { records: 1_000_000, runs: 5, json: None };
+    let mut options = Options { records: 1_000_000, runs: 5, json: None, api: false };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut value = || words.next().unwrap_or_else(|| panic!("{word} needs a value"));
         match word.as_str() {
             "--records" => options.records = value().parse().expect("a number of records"),
             "--runs" => options.runs = value().parse().expect("a number of runs"),
+            "--api" => options.api = true,
             "--json" => options.json = Some(value()),
             // cargo bench says so by itself.
             "--bench" => {}
@@ -86,12 +96,25 @@ struct Row {
     bytes: f64,
 }
 
-async fn measure(options: &Options, address: &str) -> Vec<Row> {
-    let cluster = connect(address).await;
-    let namespace = match std::env::var("ABS_TEST_NAMESPACE") {
+async fn namespace(cluster: &Cluster) -> String {
+    match std::env::var("ABS_TEST_NAMESPACE") {
         Ok(name) => name,
         Err(_) => cluster.namespaces().await.expect("namespaces").pop().expect("a namespace"),
-    };
+    }
+}
+
+/// Fills the namespace and leaves it so.
+async fn fill(options: &Options, address: &str) -> (Cluster, String) {
+    let cluster = connect(address).await;
+    let namespace = namespace(&cluster).await;
+    wipe(&cluster, &namespace).await;
+    floors::write(&cluster, &namespace, &floors::prepare(), options.records).await;
+    (cluster, namespace)
+}
+
+async fn measure(options: &Options, address: &str) -> Vec<Row> {
+    let cluster = connect(address).await;
+    let namespace = namespace(&cluster).await;
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
     let rows = floors::prepare();
     let mut table = Vec::new();
