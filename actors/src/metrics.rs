@@ -97,7 +97,7 @@ impl Metrics {
                 Opts::new("backup_events_total", "What happened to backups.").namespace(PREFIX),
                 &["routine", "type", "outcome"],
             ))?,
-            in_progress: make.gauges("backup_in_progress", "1 while a backup runs.")?,
+            in_progress: make.gauges("backup_in_progress", "Backups that run.")?,
             progress: make
                 .gauges("backup_progress_pct", "How much of the running backup is done, in percent.")?,
             last_successful: make.gauges(
@@ -132,7 +132,7 @@ impl Metrics {
 
     /// A backup began.
     pub(crate) fn backup_started(&self, routine: &str, kind: BackupKind) {
-        self.in_progress.with_label_values(&[routine, kind.as_str()]).set(1);
+        self.in_progress.with_label_values(&[routine, kind.as_str()]).inc();
         self.progress.with_label_values(&[routine, kind.as_str()]).set(0);
         self.old(kind).runs.inc();
     }
@@ -167,7 +167,9 @@ impl Metrics {
     ) {
         let labels = &[routine, kind.as_str()];
         self.backup_event(routine, kind, outcome);
-        self.in_progress.with_label_values(labels).set(0);
+        let in_progress = self.in_progress.with_label_values(labels);
+        // There may be several incremental ones, or none that was counted: the routine may have been forgotten meanwhile.
+        in_progress.set((in_progress.get() - 1).max(0));
         self.progress.with_label_values(labels).set(0);
         self.estimated_end.with_label_values(labels).set(0);
         if outcome == Outcome::Success {
@@ -287,6 +289,24 @@ impl Maker {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Incremental backups may run at the same time.
+    #[test]
+    fn each_backup_that_runs_is_counted() {
+        let metrics = Metrics::new().unwrap();
+        let running = |count| {
+            let line = "aerospike_backup_service_backup_in_progress{routine=\"daily\",type=\"incremental\"}";
+            assert!(metrics.render().contains(&format!("{line} {count}\n")), "{}", metrics.render());
+        };
+        metrics.backup_started("daily", BackupKind::Incremental);
+        metrics.backup_started("daily", BackupKind::Incremental);
+        running(2);
+        for left in [1, 0, 0] {
+            let (end, totals) = (Outcome::Canceled, Totals::default());
+            metrics.backup_ended("daily", BackupKind::Incremental, end, totals, DateTime::UNIX_EPOCH);
+            running(left);
+        }
+    }
 
     #[test]
     fn the_names_of_the_contract_are_there_and_a_routine_that_is_gone_is_not() {

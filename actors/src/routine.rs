@@ -8,7 +8,7 @@
 //! | [`GetState`] | supervisor | a [`RoutineState`] |
 //! | [`RunEnded`] | supervisor | |
 //! | [`Adopt`] | supervisor, of each run that goes on when the actor is started | |
-//! | [`ApplyRetention`] | supervisor, when a restore of the routine ended | |
+//! | [`ApplyRetention`] | supervisor, when a restore ended; itself, when retention was applied | |
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -324,7 +324,7 @@ impl RoutineActor {
 
     /// Deletes what the policy keeps no longer. Never while a restore of this routine reads: the supervisor says when it
     /// has ended.
-    fn retain(&mut self) {
+    fn retain(&mut self, context: &Context<Self>) {
         let routine = self.settings.name.clone();
         let lock = self.shared.readers.of(&routine).try_write_owned();
         self.retention_due = lock.is_err();
@@ -334,6 +334,7 @@ impl RoutineActor {
         // A run that goes on has no metadata.yaml yet, as what a crash leaves has none.
         let runs = self.full.runs.iter().chain(&self.incremental.runs);
         let in_use: Vec<_> = runs.filter_map(|run| run.folder.clone()).collect();
+        let routine_actor = context.address();
         self.shared.runtime.spawn(async move {
             match catalog.apply_retention(&routine, retention, &in_use).await {
                 Ok(deleted) => {
@@ -346,6 +347,8 @@ impl RoutineActor {
                 }
             }
             drop(alone);
+            // A full backup that ended meanwhile found the lock taken.
+            routine_actor.do_send(ApplyRetention);
         });
     }
 }
@@ -456,7 +459,7 @@ impl Handler<GetState> for RoutineActor {
 impl Handler<RunEnded> for RoutineActor {
     type Result = ();
 
-    fn handle(&mut self, ended: RunEnded, _: &mut Self::Context) {
+    fn handle(&mut self, ended: RunEnded, context: &mut Self::Context) {
         let RunEnded { id, settings, kind, created, end } = ended;
         let is_here = settings.storage == self.settings.storage;
         let lane = self.lane(kind);
@@ -469,7 +472,7 @@ impl Handler<RunEnded> for RoutineActor {
             lane.last = lane.last.max(Some(created));
         }
         if end.state == JobState::Done && kind == BackupKind::Full {
-            self.retain();
+            self.retain(context);
         }
     }
 }
@@ -487,9 +490,9 @@ impl Handler<Adopt> for RoutineActor {
 impl Handler<ApplyRetention> for RoutineActor {
     type Result = ();
 
-    fn handle(&mut self, _: ApplyRetention, _: &mut Self::Context) {
+    fn handle(&mut self, _: ApplyRetention, context: &mut Self::Context) {
         if self.retention_due {
-            self.retain();
+            self.retain(context);
         }
     }
 }

@@ -180,7 +180,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         .within("timestamp", Kind::Long, "Backup timestamp")
         .answers(200, "OK", Content::file("application/zip"))
         .refuses(400, "Bad Request")
-        .refuses(404, "The specified routine or backup was not found")
+        .refuses(404, "The specified routine was not found")
         .refuses(405, "Method Not Allowed")
         .by(configuration),
     ]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
-use abs_config::{Namespace, StorageSettings};
+use abs_config::{Namespace, RestoreRequest, RestoreTimestampRequest, Settings, StorageSettings};
 use abs_engine::catalog::{BackupKind, Catalog, CatalogError, Chain};
 use abs_engine::{METADATA_FILE, Metadata};
 use abs_storage::{ErrorKind, ObjectPath};
@@ -21,7 +21,7 @@ use crate::messages::{
 };
 use crate::restore_job::{GetStatus, RestoreJobActor};
 use crate::restore_run::{Piece, RestoreWork};
-use crate::shared::open;
+use crate::shared::{Shared, open};
 
 /// The largest metadata.yaml that is read, in bytes.
 const METADATA_LIMIT: usize = 1 << 20;
@@ -54,26 +54,82 @@ impl SupervisorActor {
         }))
     }
 
-    fn refuse(&self, error: RequestError) -> Answer {
-        Box::pin(std::future::ready(Err(error)).into_actor(self))
+    /// What plans go by; none are made when the service is stopping.
+    fn planner(&self) -> Result<Planner, RequestError> {
+        match &self.service {
+            Some(service) if !self.stopping => {
+                let settings = Arc::clone(service.configuration.settings());
+                Ok(Planner { settings, shared: Arc::clone(&self.shared) })
+            }
+            _ => Err(RequestError::Stopping),
+        }
     }
+}
 
+/// Finds out what there is to restore.
+struct Planner {
+    settings: Arc<Settings>,
+    shared: Arc<Shared>,
+}
+
+impl Planner {
     /// The catalog of a storage. One that only a request names is not remembered.
     fn catalog(&self, storage: &Arc<StorageSettings>) -> Catalog {
-        let mut configured =
-            self.service.iter().flat_map(|service| service.configuration.settings().storage.values());
-        if configured.any(|known| known == storage) {
+        if self.settings.storage.values().any(|known| known == storage) {
             self.shared.catalogs.of(storage)
         } else {
             Catalog::new(open(storage))
         }
     }
 
-    fn settings(&self) -> Result<Arc<abs_config::Settings>, RequestError> {
-        match &self.service {
-            Some(service) if !self.stopping => Ok(Arc::clone(service.configuration.settings())),
-            _ => Err(RequestError::Stopping),
+    /// A restore of one backup.
+    async fn path(self, request: RestoreRequest) -> Result<RestoreWork, RequestError> {
+        let request = request.check(&self.settings).map_err(invalid)?;
+        let catalog = self.catalog(&request.storage);
+        // If it is a backup of a routine, its retention has to wait.
+        let routine = request.path.split('/').next().unwrap_or_default();
+        let reading = self.shared.readers.of(routine).read_owned().await;
+        let folder = ObjectPath::new(&request.path);
+        let folder = folder.map_err(|e| RequestError::Invalid(format!("backup-data-path: {e}")))?;
+        let metadata = metadata_of(&catalog, &folder).await?;
+        if let Some(map) = &request.policy.namespace
+            && map.source.as_str() != metadata.namespace
+        {
+            return Err(RequestError::Invalid(format!(
+                "policy.namespace.source: {} is not the namespace of the backup, which is {}",
+                map.source, metadata.namespace
+            )));
         }
+        Ok(RestoreWork {
+            routine: None,
+            cluster: request.cluster,
+            storage: Arc::clone(catalog.storage()),
+            policy: request.policy,
+            encryption_key: request.encryption_key,
+            chains: vec![vec![Piece { folder, metadata: Arc::new(metadata) }]],
+            reorder: false,
+            reading: Some(reading),
+        })
+    }
+
+    /// A restore of a routine's namespaces to a point in time.
+    async fn time(self, request: RestoreTimestampRequest) -> Result<RestoreWork, RequestError> {
+        let request = request.check(&self.settings).map_err(invalid)?;
+        let catalog = self.catalog(&request.storage);
+        let configured = self.settings.routines.get(&request.routine);
+        let configured = configured.map(|routine| &routine.namespaces[..]).unwrap_or_default();
+        let reading = self.shared.readers.of(&request.routine).read_owned().await;
+        let chains = chains(&catalog, &request, configured).await?;
+        Ok(RestoreWork {
+            routine: Some(request.routine),
+            cluster: request.cluster,
+            storage: Arc::clone(catalog.storage()),
+            policy: request.policy,
+            encryption_key: request.encryption_key,
+            chains,
+            reorder: request.reorder,
+            reading: Some(reading),
+        })
     }
 }
 
@@ -81,39 +137,8 @@ impl Handler<RestorePath> for SupervisorActor {
     type Result = Answer;
 
     fn handle(&mut self, message: RestorePath, _: &mut Self::Context) -> Self::Result {
-        let request =
-            match self.settings().and_then(|settings| message.request.check(&settings).map_err(invalid)) {
-                Ok(request) => request,
-                Err(e) => return self.refuse(e),
-            };
-        let catalog = self.catalog(&request.storage);
-        // If it is a backup of a routine, its retention has to wait.
-        let routine = request.path.split('/').next().unwrap_or_default();
-        let reading = self.shared.readers.of(routine);
-        self.plan_restore(async move {
-            let reading = reading.read_owned().await;
-            let folder = ObjectPath::new(&request.path);
-            let folder = folder.map_err(|e| RequestError::Invalid(format!("backup-data-path: {e}")))?;
-            let metadata = metadata_of(&catalog, &folder).await?;
-            if let Some(map) = &request.policy.namespace
-                && map.source.as_str() != metadata.namespace
-            {
-                return Err(RequestError::Invalid(format!(
-                    "policy.namespace.source: {} is not the namespace of the backup, which is {}",
-                    map.source, metadata.namespace
-                )));
-            }
-            Ok(RestoreWork {
-                routine: None,
-                cluster: request.cluster,
-                storage: Arc::clone(catalog.storage()),
-                policy: request.policy,
-                encryption_key: request.encryption_key,
-                chains: vec![vec![Piece { folder, metadata: Arc::new(metadata) }]],
-                reorder: false,
-                reading: Some(reading),
-            })
-        })
+        let planner = self.planner();
+        self.plan_restore(async move { planner?.path(message.request).await })
     }
 }
 
@@ -121,29 +146,8 @@ impl Handler<RestoreToTime> for SupervisorActor {
     type Result = Answer;
 
     fn handle(&mut self, message: RestoreToTime, _: &mut Self::Context) -> Self::Result {
-        let request =
-            match self.settings().and_then(|settings| message.request.check(&settings).map_err(invalid)) {
-                Ok(request) => request,
-                Err(e) => return self.refuse(e),
-            };
-        let configured = self.routines.get(&request.routine);
-        let configured = configured.map(|routine| routine.settings.namespaces.clone()).unwrap_or_default();
-        let catalog = self.catalog(&request.storage);
-        let reading = self.shared.readers.of(&request.routine);
-        self.plan_restore(async move {
-            let reading = reading.read_owned().await;
-            let chains = chains(&catalog, &request, &configured).await?;
-            Ok(RestoreWork {
-                routine: Some(request.routine),
-                cluster: request.cluster,
-                storage: Arc::clone(catalog.storage()),
-                policy: request.policy,
-                encryption_key: request.encryption_key,
-                chains,
-                reorder: request.reorder,
-                reading: Some(reading),
-            })
-        })
+        let planner = self.planner();
+        self.plan_restore(async move { planner?.time(message.request).await })
     }
 }
 
