@@ -27,12 +27,12 @@ pub fn from_yaml<T: DeserializeOwned + ToSchema>(text: &str) -> Result<T, Proble
 impl Config {
     /// Reads a configuration from YAML, in which JSON may be written, too.
     pub fn from_yaml(text: &str) -> Result<Self, Problems> {
-        from_yaml(text)
+        configuration(yaml(text)?, Form::Yaml)
     }
 
     /// Reads a configuration from JSON.
     pub fn from_json(text: &[u8]) -> Result<Self, Problems> {
-        from_json(text)
+        configuration(json(text)?, Form::Json)
     }
 
     /// Reads a configuration from the YAML of a file and from environment variables, which have the last word:
@@ -70,7 +70,7 @@ impl Config {
             .build()
             .and_then(::config::Config::try_deserialize)
             .map_err(|error| Problems::one("", error))?;
-        typed(layered, Form::Yaml)
+        configuration(layered, Form::Yaml)
     }
 
     /// The configuration as YAML, secrets included.
@@ -106,11 +106,38 @@ fn no(language: &str, error: &dyn std::error::Error) -> Problems {
 }
 
 fn typed<T: DeserializeOwned + ToSchema>(mut document: Value, form: Form) -> Result<T, Problems> {
+    Problems::none_in(fit::<T>(&mut document, form))?;
+    read(document)
+}
+
+/// A configuration. When its form is wrong somewhere, what is wrong with the rest is told as well.
+fn configuration(mut document: Value, form: Form) -> Result<Config, Problems> {
     // An empty file says nothing, and so does an empty object.
     if form == Form::Yaml && document.is_null() {
         document = Value::Object(serde_json::Map::new());
     }
-    Problems::none_in(fit::<T>(&mut document, form))?;
+    let mut problems = fit::<Config>(&mut document, form);
+    let config = read::<Config>(document);
+    if problems.is_empty() {
+        return config;
+    }
+    if let Ok(Err(others)) = config.as_ref().map(Config::check) {
+        let is_near =
+            |one: &Problem, other: &Problem| within(&one.path, &other.path) || within(&other.path, &one.path);
+        let mut others = others.list().to_vec();
+        others.retain(|other| !problems.iter().any(|problem| is_near(problem, other)));
+        problems.extend(others);
+    }
+    Problems::none_in(problems).and(config)
+}
+
+/// Whether a path is `place` or below it.
+fn within(path: &str, place: &str) -> bool {
+    path.strip_prefix(place)
+        .is_some_and(|rest| place.is_empty() || rest.is_empty() || rest.starts_with(['.', '[']))
+}
+
+fn read<T: DeserializeOwned>(document: Value) -> Result<T, Problems> {
     serde_path_to_error::deserialize(document).map_err(|error| {
         let path = error.path().to_string();
         Problems::one(if path == "." { "" } else { &path }, error.into_inner())
@@ -319,5 +346,31 @@ aerospike-clusters:
         assert!(lines(&error)[2].starts_with("ABS__SERVICE__HTTP__TIMEOUT: is no YAML: "), "{error}");
         let error = load(&[("ABS__SERVICE__HTTP__PORT", "many")]).unwrap_err();
         assert_eq!(error.to_string(), "service.http.port: must be a whole number, not \"many\"");
+    }
+
+    /// What is wrong with the form of one part hides nothing of another, and is not told twice.
+    #[test]
+    fn form_and_meaning_are_checked_together() {
+        let text = "
+            aerospike-clusters: { c: { seed-nodes: 3 }, d: { seed-nodes: [{ host-name: h, port: 0 }] } }
+            storage: { s: { local-storag: { path: /x } } }
+            backup-policies: { p: { parallel: zero, retention: { full: 1, incremental: 2 } } }
+            backup-routines:
+              r: { source-cluster: c, storage: s, interval-cron: soon, namespaces: [], backup-policy: nobody }
+              t: { storage: s, namespaces: [n], interval-cron: '@daily' }";
+        let problems = Config::from_yaml(text).unwrap_err();
+        let mut paths: Vec<_> = problems.list().iter().map(|problem| problem.path.as_str()).collect();
+        paths.sort_unstable();
+        let expected = [
+            "aerospike-clusters.c.seed-nodes",
+            "aerospike-clusters.d.seed-nodes[0].port",
+            "backup-policies.p.parallel",
+            "backup-policies.p.retention.incremental",
+            "backup-routines.r.backup-policy",
+            "backup-routines.r.interval-cron",
+            "backup-routines.t.source-cluster",
+            "storage.s.local-storag",
+        ];
+        assert_eq!(paths, expected, "{problems}");
     }
 }

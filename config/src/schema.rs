@@ -65,8 +65,8 @@ pub(crate) enum Form {
     Yaml,
 }
 
-/// All that is wrong with the form of the document `T`: unknown and missing keys, values of other types. Brings it into the
-/// form in which it can be read: numbers are numbers, and what is `null` is not there.
+/// All that is wrong with the form of the document `T`: unknown and missing keys, values of other types. Brings it into a
+/// form in which it can be read: numbers are numbers, what is `null` is not there, and something stands in for what is wrong.
 pub(crate) fn fit<T: ToSchema>(document: &mut Value, form: Form) -> Vec<Problem> {
     let mut fit = Fit { form, problems: Vec::new() };
     fit.value(&DEFINITIONS[T::name().as_ref()], document, "");
@@ -85,6 +85,7 @@ impl Fit {
 
     fn value(&mut self, schema: &'static Value, value: &mut Value, path: &str) {
         let schema = resolved(schema);
+        let before = self.problems.len();
         match (kind(schema), &mut *value) {
             ("object", Value::Object(map)) => self.object(schema, map, path),
             ("array", Value::Array(values)) => {
@@ -115,6 +116,9 @@ impl Fit {
                 self.problem(path, message);
             }
         }
+        if self.problems[before..].iter().any(|problem| problem.path == path) {
+            *value = stand_in(schema);
+        }
     }
 
     fn object(&mut self, schema: &'static Value, map: &mut Map<String, Value>, path: &str) {
@@ -131,16 +135,36 @@ impl Fit {
                 || required.iter().any(|required| required == key)
                 || !properties.contains_key(key)
         });
+        let mut missing = Vec::new();
         for key in required.iter().filter_map(Value::as_str).filter(|key| !map.contains_key(*key)) {
             self.problem(&below(path, key), "is required");
+            missing.push((key.to_owned(), stand_in(&properties[key])));
         }
-        for (key, value) in map {
+        map.retain(|key, value| {
             let path = below(path, key);
             match properties.get(key) {
                 Some(schema) => self.value(schema, value, &path),
                 None => self.problem(&path, unknown(key, &path, properties)),
             }
+            properties.contains_key(key)
+        });
+        map.extend(missing);
+    }
+}
+
+/// A value that has the form of a schema and says as little as can be.
+fn stand_in(schema: &'static Value) -> Value {
+    let schema = resolved(schema);
+    match kind(schema) {
+        "object" => {
+            let required = schema["required"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let keys = required.iter().filter_map(Value::as_str);
+            keys.map(|key| (key.to_owned(), stand_in(&schema["properties"][key]))).collect()
         }
+        "array" => json!([]),
+        "string" => json!(""),
+        "boolean" => json!(false),
+        _ => json!(0),
     }
 }
 
