@@ -22,8 +22,8 @@ fn all_problems_are_told() {
     let check = abs(&["config", "check", file]);
     assert_eq!((check.code, check.stdout.as_str()), (Some(1), ""));
     let lines: Vec<_> = check.stderr.lines().collect();
-    assert_eq!(lines.len(), 2, "{check:?}");
-    for path in ["service.http.prt", "nonsense"] {
+    assert_eq!(lines.len(), 3, "{check:?}");
+    for path in ["service.http.prt", "nonsense", "storage.a"] {
         let start = format!("abs: file {file}: {path}: ");
         assert_eq!(lines.iter().filter(|line| line.starts_with(&start)).count(), 1, "{path}: {check:?}");
     }
