@@ -10,7 +10,7 @@
 //! | [`ScanPartitions`] | driver | the queue, when it is over |
 //! | [`TakeBatch`] | worker | the next batch, when there is one; `None` when there are no more |
 //! | [`WorkerFell`] | watcher of a worker | |
-//! | [`Cancel`], [`GetProgress`] | routine, supervisor | |
+//! | [`Cancel`], [`GetProgress`] | routine, supervisor, watcher of the driver | |
 //! | [`GetJob`], [`WaitForJob`] | supervisor | |
 
 use std::collections::HashMap;
@@ -34,7 +34,7 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::backup_run::{self, RoutineRun};
-use crate::job::{Amounts, Cancel, End, Falls, GetProgress, Pace, end_of, fallen};
+use crate::job::{Amounts, Cancel, End, Falls, Pace, end_of, fallen};
 use crate::messages::system::{Event, JobLabel, JobWork};
 use crate::messages::{GetJob, JobCounters, JobEnd, JobId, JobStatus, RunningJob, StartBackup, WaitForJob};
 use crate::shared::Shared;
@@ -61,6 +61,14 @@ pub(crate) struct ScanPartitions {
     pub workers: usize,
 }
 
+/// Asks how far the run is.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "RunningJob")]
+pub(crate) struct GetProgress {
+    /// How long it took, when it has ended.
+    pub ended: Option<Duration>,
+}
+
 /// Names the scan of a queue within its job.
 type ScanId = u64;
 
@@ -73,11 +81,6 @@ struct TakeBatch {
     /// What became of its batch before.
     ended: Option<BatchEnd>,
 }
-
-/// Asks for the final progress of a job that took so long.
-#[derive(Debug, Message)]
-#[rtype(result = "RunningJob")]
-struct GetLastProgress(Duration);
 
 /// A worker panicked.
 #[derive(Debug, Message)]
@@ -205,7 +208,7 @@ impl BackupJobActor {
                     _ => Duration::ZERO,
                 };
                 let progress = job
-                    .send(GetLastProgress(duration))
+                    .send(GetProgress { ended: Some(duration) })
                     .await
                     .unwrap_or_else(|_| Pace::new(started).progress(id, Amounts::default(), Some(duration)));
                 // From here on the actor tells of no more progress.
@@ -298,8 +301,8 @@ impl BackupJobActor {
         }
     }
 
-    fn progress(&self) -> RunningJob {
-        self.pace.progress(self.id, self.amounts(), None)
+    fn progress(&self, ended: Option<Duration>) -> RunningJob {
+        self.pace.progress(self.id, self.amounts(), ended)
     }
 
     fn tick(&mut self, context: &mut Context<Self>) {
@@ -310,7 +313,7 @@ impl BackupJobActor {
         let amounts = self.amounts();
         self.pace.sample(amounts);
         let Some((routine, kind, _)) = &self.work else { return };
-        let progress = self.progress();
+        let progress = self.progress(None);
         self.shared.metrics.backup_progress(routine, *kind, &progress);
         self.shared.publish(|at| {
             let work = JobWork::Backup { routine: routine.clone(), kind: *kind };
@@ -422,16 +425,8 @@ impl Handler<Cancel> for BackupJobActor {
 impl Handler<GetProgress> for BackupJobActor {
     type Result = MessageResult<GetProgress>;
 
-    fn handle(&mut self, _: GetProgress, _: &mut Self::Context) -> Self::Result {
-        MessageResult(self.progress())
-    }
-}
-
-impl Handler<GetLastProgress> for BackupJobActor {
-    type Result = MessageResult<GetLastProgress>;
-
-    fn handle(&mut self, GetLastProgress(duration): GetLastProgress, _: &mut Self::Context) -> Self::Result {
-        MessageResult(self.pace.progress(self.id, self.amounts(), Some(duration)))
+    fn handle(&mut self, GetProgress { ended }: GetProgress, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.progress(ended))
     }
 }
 

@@ -50,11 +50,6 @@ impl Job {
 #[rtype(result = "()")]
 pub(crate) struct Cancel;
 
-/// Asks how far a job is.
-#[derive(Clone, Copy, Debug, Message)]
-#[rtype(result = "RunningJob")]
-pub(crate) struct GetProgress;
-
 /// Cancels a job when its actor falls: its workers must not go on.
 #[derive(Debug)]
 pub(crate) struct Falls {

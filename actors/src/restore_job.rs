@@ -10,7 +10,7 @@
 //! | [`ReadFiles`] | driver | when all files are read, or the run has failed |
 //! | [`TakeFile`] | worker | the next file; `None` when there are no more |
 //! | [`WorkerEnded`] | watcher of a worker | |
-//! | [`Cancel`], [`GetProgress`], [`GetStatus`] | supervisor | |
+//! | [`Cancel`], [`GetStatus`] | supervisor | |
 //! | [`GetJob`], [`WaitForJob`] | supervisor | |
 
 use std::collections::HashMap;
@@ -30,7 +30,7 @@ use slog::{Logger, error, info, o};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::job::{Amounts, Cancel, End, Falls, GetProgress, Pace, end_of, fallen};
+use crate::job::{Amounts, Cancel, End, Falls, Pace, end_of, fallen};
 use crate::messages::system::{Event, JobLabel, JobWork};
 use crate::messages::{
     GetJob, JobCounters, JobEnd, JobId, JobState, JobStatus, RestoreStatus, RunningJob, StartRestore,
@@ -369,14 +369,6 @@ impl Handler<Cancel> for RestoreJobActor {
 
     fn handle(&mut self, _: Cancel, _: &mut Self::Context) {
         self.cancel.cancel();
-    }
-}
-
-impl Handler<GetProgress> for RestoreJobActor {
-    type Result = MessageResult<GetProgress>;
-
-    fn handle(&mut self, _: GetProgress, _: &mut Self::Context) -> Self::Result {
-        MessageResult(self.progress())
     }
 }
 

@@ -23,8 +23,8 @@ use actix::{
 use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 use slog::{Logger, error, info, o, warn};
 
-use crate::backup_job::BackupJobActor;
-use crate::job::{Cancel, GetProgress};
+use crate::backup_job::{BackupJobActor, GetProgress};
+use crate::job::Cancel;
 use crate::messages::system::Event;
 use crate::messages::{JobId, JobState, RequestError, RoutineState};
 use crate::metrics::{Outcome, Totals};
@@ -441,7 +441,7 @@ impl Handler<GetState> for RoutineActor {
             next_incremental: self.incremental.next,
             ..RoutineState::default()
         };
-        let job = |lane: &Lane| lane.runs.last().map(|run| run.actor.send(GetProgress));
+        let job = |lane: &Lane| lane.runs.last().map(|run| run.actor.send(GetProgress { ended: None }));
         let (full, incremental) = (job(&self.full), job(&self.incremental));
         Box::pin(async move {
             // A job that has just ended answers no more.

@@ -14,9 +14,6 @@ pub enum EngineError {
     /// The storage failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// The backups could not be listed, or lack what was asked for.
-    #[error(transparent)]
-    Catalog(#[from] crate::catalog::CatalogError),
     /// A partition could not be read, however often it was tried.
     #[error("namespace {namespace}, partition {partition}: given up after {attempts} attempts: {cause}")]
     Partition {

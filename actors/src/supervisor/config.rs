@@ -30,9 +30,7 @@ impl SupervisorActor {
         }
         self.adopt_routines(context);
     }
-}
 
-impl SupervisorActor {
     /// Makes another configuration of the one in force, one after the other, and adopts it. It is made on the runtime:
     /// here a large document would hold up everybody, and a panic would end the service.
     fn change<F>(
