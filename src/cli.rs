@@ -9,6 +9,7 @@ mod health;
 mod inspect;
 mod job;
 mod options;
+mod place;
 mod resources;
 mod restore;
 mod serve;

@@ -169,7 +169,10 @@ impl RoutineRun {
                 Ok(report) => made.reports.push(report),
                 // The first says why, all are in the log; who was canceled says no more than that.
                 Err(e) => {
-                    made.is_foreign |= matches!(e, RunError::Engine(EngineError::NotEmpty { .. }));
+                    made.is_foreign |= matches!(
+                        e,
+                        RunError::Engine(EngineError::NotEmpty { .. } | EngineError::Taken { .. })
+                    );
                     if matches!(made.error, None | Some(RunError::Engine(EngineError::Canceled))) {
                         made.error = Some(e);
                     }

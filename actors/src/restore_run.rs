@@ -8,11 +8,14 @@ use std::sync::Arc;
 
 use abs_cluster::Cluster;
 use abs_config::{ClusterSettings, RestoreSettings, Secret};
+use abs_engine::catalog::listing::AT_ONCE;
 use abs_engine::{
     EngineError, Metadata, RestoreLimits, RestorePlan, RestoreProgress, RestoreReport, RestoreRun,
+    check_readable,
 };
 use abs_storage::{ObjectPath, Storage};
 use actix::Addr;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use slog::{Logger, error, info, warn};
 use tokio::sync::OwnedRwLockReadGuard;
 use tokio::task::JoinSet;
@@ -105,6 +108,18 @@ impl RestoreWork {
         })
     }
 
+    /// Fails when one of several backups lies in an archive, before the first of them is restored.
+    async fn check_readable(&self) -> Result<(), EngineError> {
+        let pieces: Vec<_> = self.chains.iter().flatten().collect();
+        if pieces.len() < 2 {
+            // It is looked at before anything of it is restored.
+            return Ok(());
+        }
+        let checks = pieces.into_iter().map(|piece| check_readable(&*self.storage, &piece.folder));
+        let checks: Vec<_> = checks.collect();
+        stream::iter(checks).buffer_unordered(AT_ONCE).try_collect().await
+    }
+
     async fn all(
         self,
         shared: &Shared,
@@ -118,6 +133,8 @@ impl RestoreWork {
         let key =
             cancel.run_until_cancelled(settings::key(&self.policy.encryption, self.encryption_key.as_ref()));
         let key = key.await.ok_or_else(canceled)??;
+        let readable = cancel.run_until_cancelled(self.check_readable());
+        readable.await.ok_or_else(canceled)??;
         let limits = RestoreLimits::new(&RestorePlan::from_settings(&self.policy, "", None));
         let mut namespaces = JoinSet::new();
         // When one namespace fails there is no point in filling the others.

@@ -304,6 +304,21 @@ impl RoutineActor {
         }
     }
 
+    /// Deletes what a crash left behind.
+    fn sweep(&self) {
+        let catalog = self.shared.catalogs.of(&self.settings.storage);
+        let (routine, log) = (self.settings.name.clone(), self.log.clone());
+        self.shared.runtime.spawn(async move {
+            let (deleted, result) = catalog.sweep(&routine).await;
+            for folder in deleted {
+                info!(log, "deleted what a crash left of a backup"; "folder" => %folder);
+            }
+            if let Err(e) = result {
+                warn!(log, "what a crash may have left is still there"; "error" => %e);
+            }
+        });
+    }
+
     fn loaded(&mut self, lasts: Option<&Lasts>) {
         // While it was read the routine may have moved to another storage, and a run may have ended.
         if let Some(Lasts { storage, full, incremental }) = lasts
@@ -357,6 +372,7 @@ impl Actor for RoutineActor {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Self::Context) {
+        self.sweep();
         let load = self.load();
         context.spawn(load.into_actor(self).map(|lasts, actor, _| actor.loaded(lasts.as_ref())));
         self.schedule_all(self.shared.clock.now(), context);

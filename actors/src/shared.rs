@@ -9,7 +9,6 @@ use std::time::Duration;
 use abs_cluster::{Cluster, ClusterError};
 use abs_config::{ClusterSettings, StorageSettings};
 use abs_engine::catalog::Catalog;
-use abs_storage::{Local, Storage};
 use chrono::{DateTime, Utc};
 use slog::Logger;
 use tokio::runtime::Handle;
@@ -167,7 +166,7 @@ impl Catalogs {
         if let Some((_, catalog)) = entries.iter().find(|(known, _)| known == settings) {
             return catalog.clone();
         }
-        let catalog = Catalog::new(open(settings));
+        let catalog = Catalog::new(abs_storage::open(settings));
         entries.push((Arc::clone(settings), catalog.clone()));
         catalog
     }
@@ -175,13 +174,6 @@ impl Catalogs {
     /// Forgets the storages that are not `used`.
     pub(crate) fn retain(&self, used: impl Fn(&StorageSettings) -> bool) {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner).retain(|(settings, _)| used(settings));
-    }
-}
-
-/// A storage as configured.
-pub(crate) fn open(settings: &StorageSettings) -> Arc<dyn Storage> {
-    match settings {
-        StorageSettings::Local { path } => Arc::new(Local::new(path)),
     }
 }
 
@@ -200,5 +192,6 @@ impl Readers {
     }
 }
 
-/// How long a storage or a cluster may take to answer whether it is there.
-pub(crate) const PROBE: Duration = Duration::from_secs(5);
+/// How long a storage or a cluster may take to answer whether it is there: less than who asks waits by default, so that
+/// the one that does not is named.
+pub(crate) const PROBE: Duration = Duration::from_secs(4);

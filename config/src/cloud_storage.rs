@@ -1,8 +1,13 @@
-//! Storage in clouds: the documents and what they must say.
+//! Storage in clouds: the documents, what they must say and what they mean.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::InvalidValue;
 use crate::check::Check;
 use crate::secret::{Secret, SecretText, Secrets, visit_secrets};
 use crate::secret_agent::SecretAgent;
@@ -133,30 +138,89 @@ impl Secrets for S3Storage {
     }
 }
 
+/// A bucket of S3, ready to be opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct S3Settings {
+    /// The bucket.
+    pub bucket: String,
+    /// Its region.
+    pub region: String,
+    /// The folder in the bucket, without a `/` at its ends; empty for the root.
+    pub folder: String,
+    /// The URL of another service that speaks the protocol.
+    pub endpoint: Option<String>,
+    /// The profile of AWS's configuration files; that of the environment by default.
+    pub profile: Option<String>,
+    /// The access key; else AWS's chain of credentials: environment, profile, web identity, container, instance.
+    pub key: Option<S3Key>,
+    /// The least size of the parts of an upload, in bytes.
+    pub part_size: u64,
+    /// How many requests may run at the same time.
+    pub connections: Option<u32>,
+    /// In which class data is stored; that of the bucket by default.
+    pub data_class: Option<S3DataClass>,
+    /// In which class metadata is stored; that of the bucket by default.
+    pub metadata_class: Option<S3MetadataClass>,
+    /// What of the SDK's log is wanted.
+    pub log_level: S3LogLevel,
+}
+
+/// An access key of S3.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct S3Key {
+    /// Its name.
+    pub id: Secret,
+    /// The key itself.
+    pub secret: Secret,
+}
+
 impl S3Storage {
-    pub(crate) fn settings(&self, agents: &Agents, check: &mut Check<'_>) {
+    pub(crate) fn settings(&self, agents: &Agents, check: &mut Check<'_>) -> S3Settings {
         check.filled("bucket", &self.bucket);
         check.filled("s3-region", &self.s3_region);
-        folder(self.path.as_deref(), check);
-        check.number("min-part-size", self.min_part_size, 0, 5 << 20..=i64::MAX);
-        check.number("max-async-connections", self.max_async_connections, 0, 1..=i64::from(u32::MAX));
-        if let Some(level) = &self.s3_log_level {
-            check.valid("s3-log-level", level.parse::<S3LogLevel>());
+        if let Some(endpoint) = &self.s3_endpoint_override {
+            url("s3-endpoint-override", endpoint, check);
         }
-        if let Some(class) = &self.storage_class {
+        let class = self.storage_class.clone().unwrap_or_default();
+        let (data_class, metadata_class) = {
             let mut check = check.inside("storage-class");
-            class.data.as_ref().map(|word| check.valid("data", word.parse::<S3DataClass>()));
-            class.metadata.as_ref().map(|word| check.valid("metadata", word.parse::<S3MetadataClass>()));
-        }
+            (
+                word("data", class.data.as_deref(), &mut check),
+                word("metadata", class.metadata.as_deref(), &mut check),
+            )
+        };
         let agent = agents.of(self.secret_agent.as_ref(), self.secret_agent_name.as_deref(), check);
-        let id = self.access_key_id.as_ref();
-        let secret = self.secret_access_key.as_ref();
-        id.map(|text| Secret::of(text, "access-key-id", agent.as_ref(), check));
-        secret.map(|text| Secret::of(text, "secret-access-key", agent.as_ref(), check));
-        match (id, secret) {
+        let mut secret = |key: &str, text: &Option<SecretText>| {
+            Some(Secret::of(text.as_ref()?, key, agent.as_ref(), check))
+        };
+        let id = secret("access-key-id", &self.access_key_id);
+        let secret = secret("secret-access-key", &self.secret_access_key);
+        for (key, text) in
+            [("access-key-id", &self.access_key_id), ("secret-access-key", &self.secret_access_key)]
+        {
+            if let Some(text) = text {
+                check.filled(key, text.expose());
+            }
+        }
+        match (&id, &secret) {
             (Some(_), None) => check.problem("secret-access-key", "is required with access-key-id"),
             (None, Some(_)) => check.problem("access-key-id", "is required with secret-access-key"),
             _ => {}
+        }
+        S3Settings {
+            bucket: self.bucket.clone(),
+            region: self.s3_region.clone(),
+            folder: folder(self.path.as_deref(), check),
+            endpoint: self.s3_endpoint_override.clone(),
+            profile: self.s3_profile.clone(),
+            key: id.zip(secret).map(|(id, secret)| S3Key { id, secret }),
+            part_size: part_size(self.min_part_size, LEAST_S3_PART, check),
+            connections: self
+                .max_async_connections
+                .map(|n| check.number("max-async-connections", Some(n), 1, 1..=i64::from(u32::MAX))),
+            data_class,
+            metadata_class,
+            log_level: word("s3-log-level", self.s3_log_level.as_deref(), check).unwrap_or(S3LogLevel::Fatal),
         }
     }
 }
@@ -225,18 +289,43 @@ impl Secrets for GcpStorage {
     }
 }
 
+/// A bucket of Google Cloud Storage, ready to be opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GcpSettings {
+    /// The bucket.
+    pub bucket: String,
+    /// The folder in the bucket, without a `/` at its ends; empty for the root.
+    pub folder: String,
+    /// The URL of another service that speaks the protocol.
+    pub endpoint: Option<String>,
+    /// The JSON key of the service account; else the credentials of the environment, or none with an `endpoint`.
+    pub key: Option<Secret>,
+    /// The least size of the parts of an upload, in bytes.
+    pub part_size: u64,
+    /// In which class data is stored; that of the bucket by default.
+    pub data_class: Option<GcpDataClass>,
+}
+
 impl GcpStorage {
-    pub(crate) fn settings(&self, agents: &Agents, check: &mut Check<'_>) {
+    pub(crate) fn settings(&self, agents: &Agents, check: &mut Check<'_>) -> GcpSettings {
         check.filled("bucket-name", &self.bucket_name);
-        folder(self.path.as_deref(), check);
-        check.number("min-part-size", self.min_part_size, 0, 256 << 10..=i64::MAX);
-        if let Some(word) = self.storage_class.as_ref().and_then(|class| class.data.as_ref()) {
-            check.inside("storage-class").valid("data", word.parse::<GcpDataClass>());
+        if let Some(endpoint) = &self.endpoint {
+            url("endpoint", endpoint, check);
         }
+        let class = self.storage_class.as_ref().and_then(|class| class.data.as_deref());
+        let data_class = word("data", class, &mut check.inside("storage-class"));
         let agent = agents.of(self.secret_agent.as_ref(), self.secret_agent_name.as_deref(), check);
-        self.key.as_ref().map(|text| Secret::of(text, "key", agent.as_ref(), check));
+        let key = self.key.as_ref().map(|text| Secret::of(text, "key", agent.as_ref(), check));
         if self.key.is_some() && self.key_file_path.is_some() {
             check.problem("key", "contradicts key-file-path: give one of them");
+        }
+        GcpSettings {
+            bucket: self.bucket_name.clone(),
+            folder: folder(self.path.as_deref(), check),
+            endpoint: self.endpoint.clone(),
+            key: key.or_else(|| self.key_file_path.as_ref().map(|path| Secret::File(PathBuf::from(path)))),
+            part_size: part_size(self.min_part_size, LEAST_GCP_PART, check),
+            data_class,
         }
     }
 }
@@ -338,37 +427,159 @@ impl Secrets for AzureStorage {
     }
 }
 
+/// A container of Azure Blob Storage, ready to be opened.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AzureSettings {
+    /// The URL of the service; it may carry a shared access signature as its query.
+    pub endpoint: String,
+    /// The container.
+    pub container: String,
+    /// The folder in the container, without a `/` at its ends; empty for the root.
+    pub folder: String,
+    /// Who asks.
+    pub credentials: AzureCredentials,
+    /// The least size of the parts of an upload, in bytes.
+    pub part_size: u64,
+    /// In which tier data is stored; that of the account by default.
+    pub data_tier: Option<AzureDataTier>,
+    /// In which tier metadata is stored; that of the account by default.
+    pub metadata_tier: Option<AzureMetadataTier>,
+}
+
+/// A shared access signature is not shown.
+impl fmt::Debug for AzureSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { endpoint, container, folder, credentials, part_size, data_tier, metadata_tier } = self;
+        f.debug_struct("AzureSettings")
+            .field("endpoint", &endpoint.split('?').next().unwrap_or_default())
+            .field("container", container)
+            .field("folder", folder)
+            .field("credentials", credentials)
+            .field("part_size", part_size)
+            .field("data_tier", data_tier)
+            .field("metadata_tier", metadata_tier)
+            .finish()
+    }
+}
+
+/// Who asks Azure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AzureCredentials {
+    /// Nobody, or whom the endpoint's shared access signature speaks for.
+    Endpoint,
+    /// The account, by its shared key.
+    SharedKey {
+        /// The account.
+        account: String,
+        /// Its key, in base64.
+        key: Secret,
+    },
+    /// A client of Entra ID (Azure Active Directory).
+    Client {
+        /// Its tenant.
+        tenant: Secret,
+        /// Its name.
+        id: Secret,
+        /// Its secret.
+        secret: Secret,
+    },
+}
+
 impl AzureStorage {
-    pub(crate) fn settings(&self, agents: &Agents, check: &mut Check<'_>) {
-        check.filled("endpoint", &self.endpoint);
+    pub(crate) fn settings(&self, agents: &Agents, check: &mut Check<'_>) -> AzureSettings {
+        url("endpoint", &self.endpoint, check);
         check.filled("container-name", &self.container_name);
-        folder(self.path.as_deref(), check);
-        check.number("min-part-size", self.min_part_size, 0, 1 << 20..=i64::MAX);
-        if let Some(class) = &self.storage_class {
+        let class = self.storage_class.clone().unwrap_or_default();
+        let (data_tier, metadata_tier) = {
             let mut check = check.inside("storage-class");
-            class.data.as_ref().map(|word| check.valid("data", word.parse::<AzureDataTier>()));
-            class.metadata.as_ref().map(|word| check.valid("metadata", word.parse::<AzureMetadataTier>()));
+            (
+                word("data", class.data.as_deref(), &mut check),
+                word("metadata", class.metadata.as_deref(), &mut check),
+            )
+        };
+        AzureSettings {
+            endpoint: self.endpoint.clone(),
+            container: self.container_name.clone(),
+            folder: folder(self.path.as_deref(), check),
+            credentials: self.credentials(agents, check),
+            part_size: part_size(self.min_part_size, LEAST_AZURE_PART, check),
+            data_tier,
+            metadata_tier,
         }
+    }
+
+    fn credentials(&self, agents: &Agents, check: &mut Check<'_>) -> AzureCredentials {
         let agent = agents.of(self.secret_agent.as_ref(), self.secret_agent_name.as_deref(), check);
-        for (key, text) in [
-            ("account-key", &self.account_key),
-            ("tenant-id", &self.tenant_id),
-            ("client-id", &self.client_id),
-            ("client-secret", &self.client_secret),
-        ] {
-            text.as_ref().map(|text| Secret::of(text, key, agent.as_ref(), check));
-        }
-        if self.account_key.is_some() && self.client_secret.is_some() {
+        let mut secret = |key: &str, text: &Option<SecretText>| {
+            Some(Secret::of(text.as_ref()?, key, agent.as_ref(), check))
+        };
+        let key = secret("account-key", &self.account_key);
+        let tenant = secret("tenant-id", &self.tenant_id);
+        let client = secret("client-id", &self.client_id);
+        let password = secret("client-secret", &self.client_secret);
+        if key.is_some() && password.is_some() {
             check
                 .problem("account-key", "contradicts client-secret: give a shared key or a client, not both");
+        }
+        match (key, &self.account_name) {
+            (Some(key), Some(account)) => {
+                return AzureCredentials::SharedKey { account: account.clone(), key };
+            }
+            (Some(_), None) => check.problem("account-name", "is required with account-key"),
+            (None, _) => {}
+        }
+        let missing = [
+            ("tenant-id", tenant.is_none()),
+            ("client-id", client.is_none()),
+            ("client-secret", password.is_none()),
+        ];
+        if missing.iter().any(|(_, missing)| !missing) {
+            for (key, _) in missing.iter().filter(|(_, missing)| *missing) {
+                check.problem(key, "is required: a client has a tenant-id, a client-id and a client-secret");
+            }
+        }
+        match (tenant, client, password) {
+            (Some(tenant), Some(id), Some(secret)) => AzureCredentials::Client { tenant, id, secret },
+            _ => AzureCredentials::Endpoint,
         }
     }
 }
 
+/// The least sizes of parts, in bytes: that of S3 for all parts but the last, the unit of a resumable upload to Google, and
+/// what Aerospike Backup Service asks of Azure.
+const LEAST_S3_PART: u64 = 5 << 20;
+const LEAST_GCP_PART: u64 = 256 << 10;
+const LEAST_AZURE_PART: u64 = 1 << 20;
+
+/// Parts of this size by default, in bytes.
+const PART: u64 = 5 << 20;
+
+/// The most that `min-part-size` can say, in bytes: an upload holds four parts in memory.
+const LARGEST_PART: i64 = 1 << 30;
+
+fn part_size(bytes: Option<i64>, least: u64, check: &mut Check<'_>) -> u64 {
+    bytes.map_or(PART, |bytes| check.number("min-part-size", Some(bytes), PART, least as i64..=LARGEST_PART))
+}
+
 /// The folder of a bucket; an empty one is the root.
-fn folder(path: Option<&str>, check: &mut Check<'_>) {
-    if let Some(path) = path.filter(|path| !path.is_empty()) {
+fn folder(path: Option<&str>, check: &mut Check<'_>) -> String {
+    let path = path.unwrap_or_default();
+    if !path.is_empty() && path != "/" {
         check.clean_path("path", path);
+    }
+    let path = if path == "." { "" } else { path.strip_prefix("./").unwrap_or(path) };
+    path.trim_matches('/').to_owned()
+}
+
+fn word<T: FromStr<Err = InvalidValue>>(key: &str, word: Option<&str>, check: &mut Check<'_>) -> Option<T> {
+    word.and_then(|word| check.valid(key, word.parse()))
+}
+
+/// The address of a service.
+fn url(key: &str, text: &str, check: &mut Check<'_>) {
+    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    if rest.is_none_or(|rest| rest.is_empty() || rest.starts_with('/')) {
+        check.problem(key, "must be a URL that begins with http:// or https:// and names a host");
     }
 }
 
@@ -384,26 +595,82 @@ mod tests {
             "s3-storage":{"bucket":"","s3-region":"r","path":"/a/../b","min-part-size":1,"s3-log-level":"loud",
                 "storage-class":{"data":"STANDARD","metadata":"GLACIER"},"access-key-id":"a"},
             "gcp-storage":{"bucket-name":"b","key":"k","key-file-path":"p","storage-class":{"data":"x"}},
-            "azure-storage":{"endpoint":"e","container-name":"c","account-key":"k","client-secret":"secrets:r:k",
+            "azure-storage":{"endpoint":"h:1","container-name":"c","account-key":"k","client-secret":"secrets:r:k",
                 "storage-class":{"metadata":"Archive"}}}"#;
         let storage: crate::Storage = crate::from_json(document.as_bytes()).unwrap();
         let agents = Agents::of_settings("secret-agents", &BTreeMap::new());
         let problems = Check::document("", |check| storage.settings(&agents, check)).unwrap_err();
         let lines: Vec<String> = problems.list().iter().map(ToString::to_string).collect();
+        let client = "is required: a client has a tenant-id, a client-id and a client-secret";
         let expected = [
             "s3-storage.bucket: must not be empty",
-            "s3-storage.path: must be a clean path without .., ., // or a / at its end, not \"/a/../b\"",
-            "s3-storage.min-part-size: must be at least 5242880, not 1",
-            "s3-storage.s3-log-level: \"loud\" is no log level: it can be OFF, FATAL, ERROR, WARN, INFO, DEBUG or TRACE",
             "s3-storage.storage-class.metadata: \"GLACIER\" is no storage class: it can be STANDARD, STANDARD_IA, \
              INTELLIGENT_TIERING, EXPRESS_ONEZONE, ONEZONE_IA or OUTPOSTS",
             "s3-storage.secret-access-key: is required with access-key-id",
+            "s3-storage.path: must be a clean path without .., ., // or a / at its end, not \"/a/../b\"",
+            "s3-storage.min-part-size: must be at least 5242880, not 1",
+            "s3-storage.s3-log-level: \"loud\" is no log level: it can be OFF, FATAL, ERROR, WARN, INFO, DEBUG or TRACE",
             "gcp-storage.storage-class.data: \"x\" is no storage class: it can be STANDARD, NEARLINE, COLDLINE or ARCHIVE",
             "gcp-storage.key: contradicts key-file-path: give one of them",
+            "azure-storage.endpoint: must be a URL that begins with http:// or https:// and names a host",
             "azure-storage.storage-class.metadata: \"Archive\" is no storage tier: it can be Hot, Cool or Cold",
             "azure-storage.client-secret: is in a secret agent: give secret-agent-name or secret-agent",
             "azure-storage.account-key: contradicts client-secret: give a shared key or a client, not both",
+            "azure-storage.account-name: is required with account-key",
+            &format!("azure-storage.tenant-id: {client}"),
+            &format!("azure-storage.client-id: {client}"),
         ];
         assert_eq!(lines[..expected.len()], expected);
+        assert_eq!(lines.len(), expected.len() + 1, "and that there are several");
+    }
+
+    /// What a storage means, with the paths of its folder written in all ways.
+    #[test]
+    fn a_cloud_is_a_folder_of_a_bucket() {
+        let agents = Agents::of_settings("secret-agents", &BTreeMap::new());
+        let mut problems = Vec::new();
+        let mut check = Check::new("", &mut problems);
+        let s3 = |path: Option<&str>| S3Storage {
+            bucket: "b".into(),
+            s3_region: "r".into(),
+            path: path.map(str::to_owned),
+            access_key_id: Some("id".into()),
+            secret_access_key: Some("key".into()),
+            ..S3Storage::default()
+        };
+        for (path, folder) in [
+            (None, ""),
+            (Some(""), ""),
+            (Some("/"), ""),
+            (Some("a/b"), "a/b"),
+            (Some("/a"), "a"),
+            (Some("."), ""),
+            (Some("./a"), "a"),
+        ] {
+            let settings = s3(path).settings(&agents, &mut check);
+            assert_eq!((settings.folder.as_str(), settings.part_size), (folder, 5 << 20));
+            assert!(settings.key.is_some());
+        }
+        let gcp = GcpStorage {
+            bucket_name: "b".into(),
+            key_file_path: Some("/k".into()),
+            min_part_size: Some(1 << 20),
+            ..GcpStorage::default()
+        };
+        let gcp = gcp.settings(&agents, &mut check);
+        assert_eq!((gcp.key, gcp.part_size), (Some(Secret::File("/k".into())), 1 << 20));
+        let azure = AzureStorage {
+            endpoint: "https://a.blob.core.windows.net/?sv=1&sig=hunter2".into(),
+            container_name: "c".into(),
+            ..AzureStorage::default()
+        };
+        let settings = azure.settings(&agents, &mut check);
+        assert_eq!(settings.credentials, AzureCredentials::Endpoint);
+        assert!(settings.endpoint.ends_with("hunter2"));
+        assert!(!format!("{settings:?}").contains("hunter2"), "{settings:?}");
+        let keyed = AzureStorage { account_name: Some("a".into()), account_key: Some("k".into()), ..azure };
+        let credentials = keyed.settings(&agents, &mut check).credentials;
+        assert!(matches!(credentials, AzureCredentials::SharedKey { account, .. } if account == "a"));
+        assert_eq!(problems, []);
     }
 }

@@ -58,7 +58,9 @@ mod unsupported;
 
 pub use backup_policy::{BackupPolicy, BackupSettings, IncrementalMode};
 pub use cloud_storage::{
-    AzureStorage, AzureStorageClass, GcpStorage, GcpStorageClass, S3Storage, S3StorageClass,
+    AzureCredentials, AzureDataTier, AzureMetadataTier, AzureSettings, AzureStorage, AzureStorageClass,
+    GcpDataClass, GcpSettings, GcpStorage, GcpStorageClass, S3DataClass, S3Key, S3LogLevel, S3MetadataClass,
+    S3Settings, S3Storage, S3StorageClass,
 };
 pub use cluster::{
     AerospikeCluster, AuthMode, ClusterSettings, CredentialSettings, Credentials, SeedAddress, SeedNode,

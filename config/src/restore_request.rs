@@ -346,7 +346,7 @@ backup-routines:
     }
 
     fn folder(storage: &StorageSettings) -> &str {
-        let StorageSettings::Local { path } = storage;
+        let StorageSettings::Local { path } = storage else { panic!("{storage:?}") };
         path.to_str().unwrap()
     }
 
@@ -394,9 +394,8 @@ backup-routines:
                  least 1, not 0",
             ),
             (
-                r#"{"backup-data-path":"p","destination":{"seed-nodes":[]},"source":{"s3-storage":{"bucket":"b","s3-region":"r"}}}"#,
-                "destination.seed-nodes: must name at least one node; source.s3-storage: is not supported by this version: \
-                 use local-storage",
+                r#"{"backup-data-path":"p","destination":{"seed-nodes":[]},"source":{"s3-storage":{"bucket":"","s3-region":"r"}}}"#,
+                "destination.seed-nodes: must name at least one node; source.s3-storage.bucket: must not be empty",
             ),
             (
                 r#"{"backup-data-path":"p","destination-name":"c","source-name":"s",

@@ -284,7 +284,7 @@ mod tests {
         config.aerospike_clusters.insert("c".into(), cluster("hunter2", "hunter3"));
         let storage = r#"{"s3-storage":{"bucket":"b","s3-region":"r","access-key-id":"hunter4","secret-access-key":"hunter5"},
             "gcp-storage":{"bucket-name":"b","key":"hunter6"},
-            "azure-storage":{"endpoint":"e","container-name":"c","account-key":"hunter7","client-id":"hunter8",
+            "azure-storage":{"endpoint":"http://e","container-name":"c","account-key":"hunter7","client-id":"hunter8",
                 "tenant-id":"hunter9","client-secret":"hunter10"}}"#;
         config.storage.insert("s".into(), from_json::<Storage>(storage.as_bytes()).unwrap());
         let shown = [

@@ -165,7 +165,7 @@ mod tests {
         let text = "
 service: { http: { port: -1 } }
 aerospike-clusters: { c: { seed-nodes: [] } }
-storage: { s: { s3-storage: { bucket: b, s3-region: r } }, t: {} }
+storage: { s: { s3-storage: { bucket: '', s3-region: r } }, t: {} }
 backup-policies: { p: { parallel: 0, retention: { full: 1, incremental: 2 } } }
 secret-agents: { a: { connection-type: tcp, address: h } }
 backup-routines:
@@ -176,7 +176,7 @@ backup-routines:
         let expected = [
             "secret-agents.a.port",
             "aerospike-clusters.c.seed-nodes",
-            "storage.s.s3-storage",
+            "storage.s.s3-storage.bucket",
             "storage.t",
             "backup-policies.p.parallel",
             "backup-policies.p.retention.incremental",

@@ -26,14 +26,6 @@ pub(crate) fn backup_policy(policy: &BackupPolicy, check: &mut Check<'_>) {
 }
 
 pub(crate) fn storage(storage: &Storage, check: &mut Check<'_>) {
-    let clouds = [
-        ("s3-storage", storage.s3_storage.is_some()),
-        ("gcp-storage", storage.gcp_storage.is_some()),
-        ("azure-storage", storage.azure_storage.is_some()),
-    ];
-    for (key, _) in clouds.into_iter().filter(|(_, given)| *given) {
-        check.problem(key, "is not supported by this version: use local-storage");
-    }
     if storage.local_storage.as_ref().is_some_and(|local| local.min_part_size.is_some()) {
         check.problem(
             "local-storage.min-part-size",

@@ -24,7 +24,8 @@
 //! | [`listing`] | [`Catalog::list`], [`Catalog::last`], and how few requests they take |
 //! | [`chain`] | [`Catalog::chain`], [`Catalog::foundations`]: what builds on what |
 //! | [`retention`] | [`expired`]: which runs the policy keeps no longer |
-//! | [`cleaning`] | [`Catalog::apply_retention`], [`Catalog::remove_run`], [`Catalog::sweep`] |
+//! | [`cleaning`] | [`Catalog::apply_retention`], [`Catalog::remove_run`] |
+//! | [`sweep`] | [`Catalog::sweep`] |
 //! | [`configuration`] | [`Catalog::write_configuration`], [`Catalog::configurations`] |
 
 pub mod backup;
@@ -34,9 +35,10 @@ pub mod configuration;
 pub mod layout;
 pub mod listing;
 pub mod retention;
+pub mod sweep;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use backup::{Backup, CatalogError, Listed, Moment, Unreadable};
 pub use chain::{Chain, ChainError, Foundation};

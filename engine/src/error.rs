@@ -2,7 +2,7 @@
 
 use abs_asb::{EncodeError, FileError, FrameError};
 use abs_cluster::{ClusterError, ResultCode};
-use abs_storage::{ErrorKind, StorageError};
+use abs_storage::StorageError;
 
 /// An error of the engine.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +58,23 @@ pub enum EngineError {
     /// The folder to back up to holds something already.
     #[error("{folder} is not empty: choose a new folder for each backup")]
     NotEmpty {
+        /// The folder.
+        folder: String,
+    },
+    /// What was written was deleted while it was written.
+    #[error(
+        "{folder} was given up while it was written: its in-progress object is gone or another's; do two services back up \
+         the same routine?"
+    )]
+    Taken {
+        /// The folder.
+        folder: String,
+    },
+    /// A backup is being written to the folder to restore from, or was when its process ended early.
+    #[error(
+        "{folder} holds no whole backup: it is being written, or its process ended before it was done (in-progress)"
+    )]
+    Unfinished {
         /// The folder.
         folder: String,
     },
@@ -127,7 +144,7 @@ impl EngineError {
         match self {
             Self::Cluster(e) => e.is_transient(),
             // Another run of ours, or the user, may make room.
-            Self::Storage(e) => matches!(e.kind, ErrorKind::Io(_) | ErrorKind::Full(_)),
+            Self::Storage(e) => e.is_transient() || e.is_full(),
             // Only what is transient is tried more than once.
             Self::Partition { .. } | Self::Batch { .. } | Self::Worker(_) => true,
             _ => false,

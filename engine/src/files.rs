@@ -5,11 +5,11 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
 
-use abs_storage::{ObjectInfo, ObjectPath, Storage};
+use abs_storage::{ErrorKind, ObjectInfo, ObjectPath, Storage, StorageError, Verb};
 
 use crate::blocks::SharedFile;
 use crate::error::EngineError;
-use crate::folder::place;
+use crate::folder::{CLAIM_FILE, place};
 use crate::metadata::{METADATA_FILE, Metadata};
 
 /// What is under a folder.
@@ -18,6 +18,22 @@ pub(crate) struct Found {
     pub files: Vec<ObjectInfo>,
     /// Every metadata.yaml.
     pub metadata: Vec<ObjectPath>,
+}
+
+impl Found {
+    /// Fails when a file lies in an archive: no record need be written to know this.
+    pub(crate) fn check_readable(&self, storage: &dyn Storage) -> Result<(), EngineError> {
+        let archived = self.files.iter().find_map(|file| Some((file, file.archived.clone()?)));
+        archived.map_or(Ok(()), |(file, tier)| {
+            let kind = ErrorKind::Archived { tier };
+            Err(StorageError::new(Verb::Read, place(storage, &file.path), kind).into())
+        })
+    }
+}
+
+/// Fails when a backup cannot be read because it, or a part of it, lies in an archive of an object store.
+pub async fn check_readable(storage: &dyn Storage, folder: &ObjectPath) -> Result<(), EngineError> {
+    find(storage, folder).await?.check_readable(storage)
 }
 
 /// Looks for a backup; fails when there is none.
@@ -29,6 +45,9 @@ pub(crate) async fn find(storage: &dyn Storage, folder: &ObjectPath) -> Result<F
         .filter(|object| name(object).is_some_and(|name| name == METADATA_FILE))
         .map(|object| object.path.clone())
         .collect();
+    if metadata.is_empty() && objects.iter().any(|object| object.path.name() == CLAIM_FILE) {
+        return Err(EngineError::Unfinished { folder: place(storage, folder) });
+    }
     let mut files = objects;
     files.retain(|file| Path::new(file.path.as_str()).extension() == Some(OsStr::new("asb")));
     // A backup may be of nothing: it has no files then.
@@ -135,6 +154,7 @@ mod tests {
             path: ObjectPath::new(name).unwrap(),
             size: 1,
             modified: std::time::SystemTime::UNIX_EPOCH,
+            archived: None,
         };
         let mut queue = FileQueue::new(["a", "b", "c"].map(file).to_vec());
         let tasks: Vec<_> = (0..5).map(|_| queue.next_task().unwrap()).collect();

@@ -22,6 +22,7 @@
 mod backup;
 mod blocks;
 pub mod catalog;
+mod claimant;
 mod error;
 mod estimate;
 mod fault;
@@ -46,7 +47,7 @@ pub use backup::{BackupReport, BackupRun};
 pub use error::EngineError;
 #[cfg(feature = "faults")]
 pub use fault::{Fault, FaultPoint};
-pub use files::{FileQueue, FileTask, FileTaskId};
+pub use files::{FileQueue, FileTask, FileTaskId, check_readable};
 pub use inspect::{FileReport, FolderReport, inspect};
 pub use limits::{BackupLimits, RestoreLimits};
 pub use metadata::{METADATA_FILE, Metadata};

@@ -187,6 +187,7 @@ async fn look(
     plan: &RestorePlan,
 ) -> Result<(Found, Option<Metadata>), EngineError> {
     let found = find(storage, folder).await?;
+    found.check_readable(storage)?;
     // Records of several backups at once would overwrite each other in no order.
     let metadata = match &found.metadata[..] {
         [] => None,

@@ -1,14 +1,12 @@
 //! `abs backup`
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use abs_actors::{JobEnd, StartBackup};
 use abs_cluster::ScanFilter;
 use abs_config::{Bandwidth, Compression, Namespace, PartitionFilter, RecordRate, SizeMb, Timestamp};
 use abs_engine::{BackupPlan, BackupReport, PartitionChoice};
-use abs_storage::{Local, ObjectPath, Storage};
 use chrono::{DateTime, Utc};
 use clap::Args;
 use serde_json::json;
@@ -16,6 +14,7 @@ use serde_json::json;
 use super::connect::Connect;
 use super::job::{self, Start};
 use super::options::{Encryption, MAX_BIN, MAX_SET, cancel_on_signal, check_folder, parse_name};
+use super::place::{OtherStorage, Place};
 use super::view::{self, count};
 use super::{Failure, resources};
 
@@ -29,6 +28,8 @@ pub(super) struct Arguments {
     /// The folder to write to; it must be empty or not exist yet.
     #[arg(short, long, value_name = "DIR")]
     directory: PathBuf,
+    #[command(flatten)]
+    place: OtherStorage,
     /// Only records of these sets, separated by commas.
     #[arg(long, value_name = "SETS", value_delimiter = ',', alias = "set-list", value_parser = parse_name::<MAX_SET>)]
     set: Vec<String>,
@@ -153,11 +154,9 @@ impl Arguments {
 pub(super) async fn run(mut arguments: Arguments) -> Result<(), Failure> {
     let mut plan = arguments.plan()?;
     plan.encryption = arguments.encryption.key()?;
-    check_folder(&arguments.directory)?;
+    let Place { storage, path: folder, name } = arguments.place.folder(&arguments.directory, check_folder)?;
     let cancel = cancel_on_signal()?;
     let cluster = arguments.connect.connect(&cancel).await?;
-    let storage: Arc<dyn Storage> = Arc::new(Local::new(&arguments.directory));
-    let folder = ObjectPath::root();
     let start = Start::Backup(StartBackup { cluster: cluster.clone(), storage, folder, plan });
     let (end, _) = job::run(start, "backing up", cancel).await?;
     cluster.close().await;
@@ -168,7 +167,7 @@ pub(super) async fn run(mut arguments: Arguments) -> Result<(), Failure> {
     };
     // One namespace was asked for.
     let report = reports.first().ok_or_else(|| Failure::job("the job was no backup"))?;
-    view::say(&summary(report, arguments.json, &arguments.directory.display().to_string()))
+    view::say(&summary(report, arguments.json, &name))
 }
 
 fn summary(report: &BackupReport, as_json: bool, folder: &str) -> String {

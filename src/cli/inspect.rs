@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use abs_engine::{FileReport, FolderReport};
-use abs_storage::{Local, ObjectPath, Storage};
+use abs_storage::{Local, ObjectPath};
 use clap::Args;
 use indicatif::HumanBytes;
 
 use super::Failure;
 use super::options::Encryption;
+use super::place::{OtherStorage, Place, within};
 use super::view::{contents, count, say, shown};
 
 #[derive(Debug, Args)]
@@ -17,6 +18,8 @@ pub(super) struct Arguments {
     /// Folders and .asb files.
     #[arg(required = true, value_name = "DIR|FILE")]
     paths: Vec<PathBuf>,
+    #[command(flatten)]
+    place: OtherStorage,
     #[command(flatten)]
     encryption: Encryption,
     /// Print the findings as JSON.
@@ -26,23 +29,26 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let key = arguments.encryption.key()?;
+    let other = arguments.place.open()?;
     let mut reports = Vec::new();
     for path in &arguments.paths {
-        let (storage, object) = locate(path)?;
+        // The name of the root of the storage, too: files are told by the names that the user knows them by.
+        let (Place { storage, path: object, name }, root) = match &other {
+            Some(storage) => (within(Arc::clone(storage), path)?, storage.describe()),
+            None => locate(path)?,
+        };
         let mut report = abs_engine::inspect(&storage, &object, key.as_ref()).await.map_err(Failure::job)?;
-        // Files under the names that the user can open them by.
-        let base = if path.is_dir() { path.as_path() } else { path.parent().unwrap_or(Path::new("")) };
         for file in &mut report.files {
-            file.file = base.join(&file.file).display().to_string();
+            file.file = Path::new(&root).join(&file.file).display().to_string();
         }
-        reports.push((path, report));
+        reports.push((name, report));
     }
     if arguments.json {
         let reports: Vec<&FolderReport> = reports.iter().map(|(_, report)| report).collect();
         say(&serde_json::to_string(&reports).map_err(Failure::job)?)?;
     } else {
-        for (path, report) in &reports {
-            say(&lines(path, report).join("\n"))?;
+        for (name, report) in &reports {
+            say(&lines(name, report).join("\n"))?;
         }
     }
     let problems: usize = reports
@@ -55,20 +61,25 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
     }
 }
 
-/// A folder is a storage of its own; a file is an object of its folder's.
-fn locate(path: &Path) -> Result<(Arc<dyn Storage>, ObjectPath), Failure> {
+/// A folder is a storage of its own; a file is an object of its folder's. And the folder's name.
+fn locate(path: &Path) -> Result<(Place, String), Failure> {
     if !path.exists() {
         return Err(Failure::Usage(format!("{} does not exist", path.display())));
     }
+    let name = path.display().to_string();
     if path.is_dir() {
-        return Ok((Arc::new(Local::new(path)), ObjectPath::root()));
+        let place =
+            Place { storage: Arc::new(Local::new(path)), path: ObjectPath::root(), name: name.clone() };
+        return Ok((place, name));
     }
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    Ok((Arc::new(Local::new(folder)), ObjectPath::new(&name).map_err(Failure::usage)?))
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let file = path.file_name().unwrap_or_default().to_string_lossy();
+    let file = ObjectPath::new(&file).map_err(Failure::usage)?;
+    let root = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    Ok((Place { storage: Arc::new(Local::new(root)), path: file, name }, folder.display().to_string()))
 }
 
-fn lines(path: &Path, report: &FolderReport) -> Vec<String> {
+fn lines(name: &str, report: &FolderReport) -> Vec<String> {
     let problem = |what: &String| format!("  problem: {}", shown(what));
     let mut lines = Vec::new();
     for file in &report.files {
@@ -80,7 +91,7 @@ fn lines(path: &Path, report: &FolderReport) -> Vec<String> {
         contents(&count(report.records(), "record"), sum(|f| f.indexes.len()), sum(|f| f.udfs.len()));
     let bytes = HumanBytes(report.files.iter().map(|f| f.bytes).sum());
     let files = count(report.files.len() as u64, "file");
-    lines.push(format!("{}: {files}, {bytes}, {contents}", path.display()));
+    lines.push(format!("{name}: {files}, {bytes}, {contents}"));
     lines.extend(report.problems.iter().map(problem));
     lines
 }

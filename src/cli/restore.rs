@@ -1,13 +1,11 @@
 //! `abs restore`
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use abs_actors::{JobCounters, JobEnd, StartRestore};
 use abs_config::{Bandwidth, NamespaceMap, RecordRate};
 use abs_engine::{RestorePlan, RestoreReport};
-use abs_storage::{Local, ObjectPath, Storage};
 use clap::Args;
 use indicatif::HumanCount;
 use serde_json::json;
@@ -15,6 +13,7 @@ use serde_json::json;
 use super::connect::Connect;
 use super::job::{self, Start};
 use super::options::{Encryption, MAX_BIN, MAX_SET, cancel_on_signal, check_folder, parse_name};
+use super::place::{OtherStorage, Place};
 use super::view::count;
 use super::{Failure, resources, view};
 
@@ -28,6 +27,8 @@ pub(super) struct Arguments {
     /// The folder with the .asb files; folders inside it count too.
     #[arg(short, long, value_name = "DIR")]
     directory: PathBuf,
+    #[command(flatten)]
+    place: OtherStorage,
     /// Only records of these sets, separated by commas.
     #[arg(long, value_name = "SETS", value_delimiter = ',', alias = "set", value_parser = parse_name::<MAX_SET>)]
     set_list: Vec<String>,
@@ -92,10 +93,13 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
             "--no-records, --no-indexes and --no-udfs together leave nothing to restore",
         ));
     }
-    check_folder(&arguments.directory)?;
-    if !arguments.directory.exists() {
-        return Err(Failure::Usage(format!("{} does not exist", arguments.directory.display())));
-    }
+    let Place { storage, path: folder, .. } = arguments.place.folder(&arguments.directory, |folder| {
+        check_folder(folder)?;
+        if folder.exists() {
+            return Ok(());
+        }
+        Err(Failure::Usage(format!("{} does not exist", folder.display())))
+    })?;
     let plan = RestorePlan {
         sets: arguments.set_list,
         bins: arguments.bin_list,
@@ -119,9 +123,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
     };
     let cancel = cancel_on_signal()?;
     let cluster = arguments.connect.connect(&cancel).await?;
-    let storage: Arc<dyn Storage> = Arc::new(Local::new(&arguments.directory));
     let destination = plan.destination.clone();
-    let folder = ObjectPath::root();
     let start = Start::Restore(StartRestore { cluster: cluster.clone(), storage, folder, plan });
     let (end, counters) = job::run(start, "restoring", cancel).await?;
     cluster.close().await;

@@ -146,8 +146,10 @@ struct Lock {
 impl Claims {
     /// What is to be claimed for these settings.
     fn wanted(&self, settings: &Settings) -> Vec<Claim> {
-        let routines = settings.routines.iter().map(|(name, routine)| match &*routine.storage {
-            StorageSettings::Local { path } => Claim::Routine(path.clone(), name.clone()),
+        let routines = settings.routines.iter().filter_map(|(name, routine)| match &*routine.storage {
+            StorageSettings::Local { path } => Some(Claim::Routine(path.clone(), name.clone())),
+            // Object stores have no locks that end with a process.
+            StorageSettings::S3(_) | StorageSettings::Gcp(_) | StorageSettings::Azure(_) => None,
         });
         self.configuration.iter().cloned().map(Claim::Configuration).chain(routines).collect()
     }

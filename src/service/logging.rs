@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use abs_config::{LogLevel, LoggerSettings};
+use abs_storage::s3::log::{is_of_sdk, tells_of_credentials};
 use slog::{BorrowedKV, Drain, Level, Logger, Never, OwnedKVList, Record, RecordStatic, SingleKV, o};
 use slog_async::{Async, AsyncGuard, OverflowStrategy};
 
@@ -102,7 +103,7 @@ impl Logging {
         // It fails only when the log crate has a logger already; then that one is ours.
         let _ = slog_stdlog::init();
         self.libraries.store(true, Ordering::Relaxed);
-        log::set_max_level(library_level(self.level.load(Ordering::Relaxed)));
+        log::set_max_level(libraries_level(self.level.load(Ordering::Relaxed)));
     }
 
     /// Goes on with other settings; with the same ones, opens the file again, which may have been moved away.
@@ -116,7 +117,7 @@ impl Logging {
         let level = slog_level(settings.level).as_usize();
         self.level.store(level, Ordering::Relaxed);
         if self.libraries.load(Ordering::Relaxed) {
-            log::set_max_level(library_level(level));
+            log::set_max_level(libraries_level(level));
         }
         Ok(())
     }
@@ -160,6 +161,24 @@ fn library_level(level: usize) -> log::LevelFilter {
     }
 }
 
+/// What the most talkative of the libraries may log: storages may want more of the SDK of S3.
+fn libraries_level(level: usize) -> log::LevelFilter {
+    library_level(level).max(abs_storage::s3::log::level())
+}
+
+/// The lowest level, as slog's number, at which records of `target` are logged; our own have none. The SDK of S3 has a level in
+/// the configuration of its storage.
+fn lowest(target: &str, level: usize) -> usize {
+    let libraries = match target {
+        "" => return level,
+        target if is_of_sdk(target) && tells_of_credentials(target) => log::LevelFilter::Off,
+        target if is_of_sdk(target) => abs_storage::s3::log::level(),
+        _ => library_level(level),
+    };
+    // Slog's numbers have one level more, at the top.
+    (libraries as usize + 1).min(level)
+}
+
 /// What a record meets first, on the thread that logs: it is dropped if its level is too low, and gets its time.
 struct Front<D> {
     level: Arc<AtomicUsize>,
@@ -171,7 +190,7 @@ impl<D: Drain<Ok = (), Err = Never>> Drain for Front<D> {
     type Err = Never;
 
     fn log(&self, record: &Record<'_>, values: &OwnedKVList) -> Result<(), Never> {
-        if record.level().as_usize() > self.level.load(Ordering::Relaxed) {
+        if record.level().as_usize() > lowest(record.tag(), self.level.load(Ordering::Relaxed)) {
             return Ok(());
         }
         let time = SingleKV::from((line::TIME, line::now()));

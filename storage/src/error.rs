@@ -27,7 +27,7 @@ impl StorageError {
     /// Whether the same call may succeed a while later, with nobody doing anything about it.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        matches!(self.kind, ErrorKind::Io(_))
+        matches!(self.kind, ErrorKind::Io(_) | ErrorKind::Unavailable(_))
     }
 
     /// Whether the object does not exist.
@@ -67,6 +67,28 @@ pub enum ErrorKind {
         /// The caller's limit, in bytes.
         limit: usize,
     },
+    /// An object store refuses what was asked whoever asks again: the reason, and what to do about it, on one line.
+    #[error("{reason}: {remedy}")]
+    Refused {
+        /// What the provider says.
+        reason: String,
+        /// What its owner can do.
+        remedy: String,
+    },
+    /// An object store cannot do it now: it is busy or out of reach, and stayed so as long as it was tried.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The object lies in an archive: it must be brought back before it can be read.
+    #[error(
+        "it is archived ({tier}): bring it back to a class or tier that can be read at once, then try again"
+    )]
+    Archived {
+        /// The class or tier it lies in.
+        tier: String,
+    },
+    /// The object was replaced while it was read.
+    #[error("it was replaced while it was read")]
+    Changed,
     /// Anything else.
     #[error(transparent)]
     Io(io::Error),

@@ -132,4 +132,6 @@ pub struct ObjectInfo {
     pub size: u64,
     /// When it was committed, as far as the storage knows.
     pub modified: SystemTime,
+    /// The archive class or tier of an object store that it cannot be read from as it is.
+    pub archived: Option<String>,
 }

@@ -7,13 +7,18 @@ use std::sync::Arc;
 use abs_engine::catalog::CatalogError;
 use actix::{Handler, ResponseFuture};
 use chrono::{DateTime, Utc};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::SupervisorActor;
+use super::system::reach;
 use crate::messages::{
     CancelBackups, GetClusterConfiguration, GetRoutineState, ListBackups, RequestError, RoutineBackups,
     RoutineState, TriggerBackup,
 };
 use crate::routine::{CancelRuns, GetState, Trigger};
+
+/// How many routines are listed at the same time.
+const ROUTINES_AT_ONCE: usize = 8;
 
 type Answer<T> = ResponseFuture<Result<T, RequestError>>;
 
@@ -91,19 +96,27 @@ impl Handler<ListBackups> for SupervisorActor {
         let range = (bound(from), bound(to));
         let shared = Arc::clone(&self.shared);
         let listing = self.shared.runtime.spawn(async move {
-            let mut lists = BTreeMap::new();
-            for settings in wanted {
-                let catalog = shared.catalogs.of(&settings.storage);
-                let list = catalog.list(&settings.name, kind, range).await?;
-                for unreadable in &list.unreadable {
-                    slog::warn!(shared.log, "a backup cannot be listed"; "routine" => &settings.name, "error" => %unreadable);
-                }
-                let storage = config.storage.get(&settings.storage_name).cloned().unwrap_or_default();
-                lists.insert(settings.name.clone(), RoutineBackups { storage, backups: list.backups });
+            let storages: BTreeMap<_, _> =
+                wanted.iter().map(|settings| (&settings.storage_name, &settings.storage)).collect();
+            for storage in storages.into_values() {
+                reach(&shared.catalogs.of(storage)).await?;
             }
-            Ok::<_, CatalogError>(lists)
+            let lists = wanted.into_iter().map(|settings| {
+                let (shared, config) = (&shared, &config);
+                async move {
+                    let catalog = shared.catalogs.of(&settings.storage);
+                    let list = catalog.list(&settings.name, kind, range).await.map_err(unlisted)?;
+                    for unreadable in &list.unreadable {
+                        slog::warn!(shared.log, "a backup cannot be listed"; "routine" => &settings.name, "error" => %unreadable);
+                    }
+                    let storage = config.storage.get(&settings.storage_name).cloned().unwrap_or_default();
+                    Ok((settings.name.clone(), RoutineBackups { storage, backups: list.backups }))
+                }
+            });
+            let lists: Vec<_> = lists.collect();
+            stream::iter(lists).buffer_unordered(ROUTINES_AT_ONCE).try_collect().await
         });
-        Box::pin(async move { worked(listing.await) })
+        Box::pin(async move { listing.await.unwrap_or_else(|e| Err(lost(&e))) })
     }
 }
 
@@ -124,13 +137,20 @@ impl Handler<GetClusterConfiguration> for SupervisorActor {
     }
 }
 
+fn lost(error: &tokio::task::JoinError) -> RequestError {
+    RequestError::Failed(format!("a worker failed: {error}"))
+}
+
+fn unlisted(error: CatalogError) -> RequestError {
+    match error {
+        CatalogError::Storage(e) => RequestError::Failed(e.to_string()),
+        e => RequestError::Invalid(e.to_string()),
+    }
+}
+
 /// The result of work on the runtime.
 pub(super) fn worked<T>(
     joined: Result<Result<T, CatalogError>, tokio::task::JoinError>,
 ) -> Result<T, RequestError> {
-    let result = joined.map_err(|e| RequestError::Failed(format!("a worker failed: {e}")))?;
-    result.map_err(|e| match e {
-        CatalogError::Storage(e) => RequestError::Failed(e.to_string()),
-        e => RequestError::Invalid(e.to_string()),
-    })
+    joined.map_err(|e| lost(&e))?.map_err(unlisted)
 }

@@ -2,12 +2,17 @@
 
 use std::sync::Arc;
 
+use abs_config::Settings;
+use abs_storage::ErrorKind;
 use actix::{ActorFutureExt as _, Handler, MessageResult, ResponseActFuture, WrapFuture as _};
-use slog::info;
+use futures_util::future::join_all;
+use slog::{info, warn};
+use tokio::time::timeout;
 
 use super::SupervisorActor;
 use crate::config::{ConfigSource, Configuration};
 use crate::messages::{ChangeConfig, ConfigSnapshot, GetConfig, ReloadConfig, RequestError};
+use crate::shared::{PROBE, Shared};
 
 type Answer = ResponseActFuture<SupervisorActor, Result<(), RequestError>>;
 
@@ -66,11 +71,13 @@ impl Handler<ChangeConfig> for SupervisorActor {
     type Result = Answer;
 
     fn handle(&mut self, ChangeConfig(change): ChangeConfig, _: &mut Self::Context) -> Self::Result {
+        let shared = Arc::clone(&self.shared);
         self.change("configuration changed", |configuration, source| async move {
-            let configuration = configuration.with(change)?;
-            let written = source.write(&configuration.text()).await;
+            let changed = configuration.with(change)?;
+            check_storage(&shared, configuration.settings(), changed.settings()).await?;
+            let written = source.write(&changed.text()).await;
             written.map_err(|e| RequestError::Failed(format!("the change was not made: {e}")))?;
-            Ok(configuration)
+            Ok(changed)
         })
     }
 }
@@ -79,9 +86,38 @@ impl Handler<ReloadConfig> for SupervisorActor {
     type Result = Answer;
 
     fn handle(&mut self, _: ReloadConfig, _: &mut Self::Context) -> Self::Result {
+        let shared = Arc::clone(&self.shared);
         self.change("configuration loaded again", |configuration, source| async move {
             let text = source.read().await.map_err(RequestError::Invalid)?;
-            configuration.reload(&text).map_err(|problems| RequestError::Invalid(problems.to_string()))
+            let changed = configuration.reload(&text);
+            let changed = changed.map_err(|problems| RequestError::Invalid(problems.to_string()))?;
+            check_storage(&shared, configuration.settings(), changed.settings()).await?;
+            Ok(changed)
         })
     }
+}
+
+/// Asks the storages that a change brings whether they are there. One that says no (no such bucket, wrong credentials, no
+/// permission) is a mistake; one that does not answer may be on its way.
+async fn check_storage(shared: &Shared, before: &Settings, after: &Settings) -> Result<(), RequestError> {
+    let known = |storage| before.storage.values().any(|known| known == storage);
+    let probes =
+        after.storage.iter().filter(|(_, storage)| !known(*storage)).map(|(name, storage)| async move {
+            let storage = abs_storage::open(storage);
+            (name, timeout(PROBE, storage.probe()).await)
+        });
+    let probes: Vec<_> = probes.collect();
+    for (name, probe) in join_all(probes).await {
+        match probe {
+            Ok(Ok(())) => {}
+            Ok(Err(e)) if matches!(e.kind, ErrorKind::Refused { .. }) => {
+                return Err(RequestError::Invalid(format!("storage.{name}: {e}")));
+            }
+            Ok(Err(e)) => {
+                warn!(shared.log, "a new storage cannot be used yet"; "storage" => name, "error" => %e);
+            }
+            Err(_) => warn!(shared.log, "a new storage does not answer"; "storage" => name),
+        }
+    }
+    Ok(())
 }

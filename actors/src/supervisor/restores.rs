@@ -14,6 +14,7 @@ use actix::{
 use chrono::{DateTime, Utc};
 
 use super::SupervisorActor;
+use super::system::reach;
 use crate::job::Job;
 use crate::messages::{
     CancelRestore, GetRestore, JobId, JobState, ListRestores, RequestError, RestorePath, RestoreStatus,
@@ -21,7 +22,7 @@ use crate::messages::{
 };
 use crate::restore_job::{GetStatus, RestoreJobActor};
 use crate::restore_run::{Piece, RestoreWork};
-use crate::shared::{Shared, open};
+use crate::shared::Shared;
 
 /// The largest metadata.yaml that is read, in bytes.
 const METADATA_LIMIT: usize = 1 << 20;
@@ -78,7 +79,7 @@ impl Planner {
         if self.settings.storage.values().any(|known| known == storage) {
             self.shared.catalogs.of(storage)
         } else {
-            Catalog::new(open(storage))
+            Catalog::new(abs_storage::open(storage))
         }
     }
 
@@ -194,6 +195,7 @@ async fn chains(
 async fn metadata_of(catalog: &Catalog, folder: &ObjectPath) -> Result<Metadata, RequestError> {
     let path = folder.join(METADATA_FILE).map_err(invalid)?;
     let storage = catalog.storage();
+    reach(catalog).await?;
     let text = storage.get(&path, METADATA_LIMIT).await.map_err(|e| match e.kind {
         ErrorKind::NotFound => RequestError::Invalid(format!(
             "backup-data-path: {} holds no backup: there is no {path}",
@@ -202,6 +204,7 @@ async fn metadata_of(catalog: &Catalog, folder: &ObjectPath) -> Result<Metadata,
         ErrorKind::Io(ref why) if why.kind() != io::ErrorKind::InvalidFilename => {
             RequestError::Failed(e.to_string())
         }
+        ErrorKind::Unavailable(_) => RequestError::Failed(e.to_string()),
         _ => RequestError::Invalid(format!("backup-data-path: {e}")),
     })?;
     Metadata::from_yaml(&text).map_err(|e| RequestError::Invalid(format!("backup-data-path: {path}: {e}")))

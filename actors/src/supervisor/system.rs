@@ -1,7 +1,10 @@
 //! Requests about the service itself.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use abs_engine::catalog::Catalog;
+use abs_storage::ErrorKind;
 use actix::{
     ActorFutureExt as _, Handler, MessageResult, ResponseActFuture, ResponseFuture, WrapFuture as _,
 };
@@ -9,8 +12,11 @@ use slog::{info, warn};
 
 use super::SupervisorActor;
 use crate::job::Job;
-use crate::messages::{CheckReadiness, Readiness, RenderMetrics, Shutdown, Subscribe};
-use crate::shared::{PROBE, Shared, open};
+use crate::messages::{CheckReadiness, Readiness, RenderMetrics, RequestError, Shutdown, Subscribe};
+use crate::shared::{PROBE, Shared};
+
+/// How long canceled jobs may take to clean up at the end: a storage that does not answer must not hold up the system.
+const CLEAN_UP: Duration = Duration::from_secs(30);
 
 impl Handler<CheckReadiness> for SupervisorActor {
     type Result = ResponseFuture<Readiness>;
@@ -25,7 +31,7 @@ impl Handler<CheckReadiness> for SupervisorActor {
         let probing = self.shared.runtime.spawn(async move {
             // All at the same time: the slowest of them is waited for, not their sum.
             let storage = settings.storage.iter().map(|(name, storage)| {
-                let (name, storage) = (name.clone(), Arc::clone(storage));
+                let (name, storage) = (name.clone(), shared.catalogs.of(storage));
                 tokio::spawn(async move { (name, within(probe_storage(&storage)).await) })
             });
             let storage: Vec<_> = storage.collect();
@@ -55,8 +61,23 @@ async fn within(probe: impl Future<Output = Result<(), String>>) -> Result<(), S
         .unwrap_or_else(|_| Err(format!("no answer within {} s", PROBE.as_secs())))
 }
 
-async fn probe_storage(settings: &abs_config::StorageSettings) -> Result<(), String> {
-    open(settings).probe().await.map_err(|e| e.to_string())
+/// Fails soon when an object store is out of reach or refuses: who waits for an answer waits less long than it is tried.
+pub(super) async fn reach(catalog: &Catalog) -> Result<(), RequestError> {
+    let storage = catalog.storage();
+    match tokio::time::timeout(PROBE, storage.probe()).await {
+        Ok(Err(e)) if matches!(e.kind, ErrorKind::Refused { .. } | ErrorKind::Unavailable(_)) => {
+            Err(RequestError::Failed(e.to_string()))
+        }
+        Ok(_) => Ok(()),
+        Err(_) => {
+            let seconds = PROBE.as_secs();
+            Err(RequestError::Failed(format!("{} does not answer within {seconds} s", storage.describe())))
+        }
+    }
+}
+
+async fn probe_storage(catalog: &Catalog) -> Result<(), String> {
+    catalog.storage().probe().await.map_err(|e| e.to_string())
 }
 
 async fn probe_cluster(shared: &Shared, settings: &Arc<abs_config::ClusterSettings>) -> Result<(), String> {
@@ -96,7 +117,12 @@ impl Handler<Shutdown> for SupervisorActor {
             }
             let mut running = actor.running.subscribe();
             // The sender lives as long as the supervisor.
-            async move { drop(running.wait_for(|jobs| *jobs == 0).await) }.into_actor(actor)
+            let end = async move { tokio::time::timeout(CLEAN_UP, running.wait_for(|jobs| *jobs == 0)).await.is_ok() };
+            end.into_actor(actor).map(|all_ended, actor, _| {
+                if !all_ended {
+                    warn!(actor.shared.log, "what still runs is left, the next start cleans up"; "jobs" => *actor.running.borrow());
+                }
+            })
         }))
     }
 }

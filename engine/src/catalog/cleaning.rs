@@ -6,18 +6,14 @@ use std::time::Duration;
 
 use abs_config::Retention;
 use abs_storage::ObjectPath;
-use chrono::{DateTime, Utc};
 
-use super::listing::Found;
+use super::listing::{Bare, RunFolder};
 use super::{BackupKind, Catalog, CatalogError, Result, expired};
 use crate::METADATA_FILE;
 
-/// After which time without a byte an unfinished object is taken for a leftover.
-const UNFINISHED: Duration = Duration::from_hours(24);
-
 impl Catalog {
     /// Deletes what the policy keeps no longer (see [`expired`]), and what an earlier deletion or a failed run left
-    /// behind that is older than the oldest full backup kept. Returns the folders of the runs that are gone.
+    /// behind that is older than the oldest full backup kept and that nobody claims. Returns the folders of the runs that are gone.
     ///
     /// A run that holds one of the paths `in_use`, or lies in one, is left alone: name the keys of backups that are
     /// being restored and the folders of runs that go on. So is one with a backup that cannot be read, and every
@@ -54,10 +50,15 @@ impl Catalog {
 
         let going: HashSet<_> = runs.iter().collect();
         let kept = fulls.listed.backups.iter().filter(|full| !going.contains(&full.run));
-        let leftovers = match kept.map(|full| full.created).min() {
-            Some(oldest) => leftovers([&fulls, &incrementals], oldest, in_use),
-            None => Vec::new(),
-        };
+        let oldest = kept.map(|full| full.created).min();
+        let mut leftovers = Vec::new();
+        for bare in fulls.bare.iter().chain(&incrementals.bare) {
+            let Bare { folder: RunFolder { path, created }, claims } = bare;
+            let old = created.zip(oldest).is_some_and(|(created, oldest)| created < oldest);
+            if old && !is_used(path, in_use) && self.all_abandoned(claims).await? {
+                leftovers.push(path.clone());
+            }
+        }
         let full_folder = BackupKind::Full.folder(routine)?;
         let (full_runs, incremental_runs): (Vec<_>, Vec<_>) =
             leftovers.into_iter().chain(runs).partition(|run| run.is_within(&full_folder));
@@ -78,26 +79,8 @@ impl Catalog {
             self.storage().delete_prefix(&file.path).await?;
         }
         self.storage().delete_prefix(run).await?;
+        self.storage().delete_unfinished(run, Duration::ZERO).await?;
         Ok(())
-    }
-
-    /// Deletes what a process that ended early left behind: the folders of runs begun before `older_than` that have no
-    /// metadata.yaml at all, and unfinished objects that nobody wrote to for a day. Returns the folders.
-    ///
-    /// Nobody else may be backing up this routine into this storage; the folders of runs that go on are named `in_use`.
-    pub async fn sweep(
-        &self,
-        routine: &str,
-        older_than: DateTime<Utc>,
-        in_use: &[ObjectPath],
-    ) -> Result<Vec<ObjectPath>> {
-        let mut deleted = Vec::new();
-        for kind in BackupKind::ALL {
-            let found = self.scan(routine, kind).await?;
-            self.remove_all(leftovers([&found], older_than, in_use), &mut deleted).await?;
-            self.storage().delete_unfinished(&kind.folder(routine)?, UNFINISHED).await?;
-        }
-        Ok(deleted)
     }
 
     /// Deletes all the runs it can, adds them to `deleted`, and returns the first error.
@@ -111,22 +94,6 @@ impl Catalog {
         }
         result
     }
-}
-
-/// The folders of runs begun before `before` that hold no backup.
-fn leftovers<const N: usize>(
-    found: [&Found; N],
-    before: DateTime<Utc>,
-    in_use: &[ObjectPath],
-) -> Vec<ObjectPath> {
-    found
-        .into_iter()
-        .flat_map(|found| &found.bare)
-        .filter(|folder| {
-            folder.created.is_some_and(|created| created < before) && !is_used(&folder.path, in_use)
-        })
-        .map(|folder| folder.path.clone())
-        .collect()
 }
 
 fn is_used(run: &ObjectPath, in_use: &[ObjectPath]) -> bool {
@@ -228,7 +195,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn leftovers_are_swept() {
+    async fn retention_takes_leftovers_older_than_all_it_keeps() {
         let place = three_chains();
         let leave = |run: &ObjectPath| place.write(&format!("{run}/data/test/.abs-tmp-1-1"), "unfinished");
         let (old, running, young) = (run(Incremental, 3), run(Full, 4), run(Incremental, 30));
@@ -236,18 +203,10 @@ mod tests {
             leave(run);
         }
         place.write("r/incremental/notes/x", "");
-        let deleted = place.catalog.sweep("r", at(30), std::slice::from_ref(&running)).await.unwrap();
-        assert_eq!(deleted, std::slice::from_ref(&old));
-        assert!(
-            place.exists(running.as_str()) && place.exists(young.as_str()) && !place.exists(old.as_str())
-        );
-        assert!(place.exists("r/incremental/notes/x"));
-        assert_eq!(minutes(&place, Full).await, [0, 10, 20]);
-        // Retention takes what is older than all it keeps.
         let deleted =
             place.catalog.apply_retention("r", Retention { full: Some(2), incremental: None }, &[]).await;
-        assert_eq!(deleted.unwrap(), runs(&[(Incremental, 5), (Full, 4), (Full, 0)]));
-        assert!(place.exists(young.as_str()));
+        assert_eq!(deleted.unwrap(), runs(&[(Incremental, 3), (Incremental, 5), (Full, 4), (Full, 0)]));
+        assert!(place.exists(young.as_str()) && place.exists("r/incremental/notes/x"));
     }
 
     #[tokio::test]

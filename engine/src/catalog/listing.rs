@@ -14,10 +14,11 @@ use futures_util::{StreamExt as _, stream};
 
 use super::layout::{DATA, time_in};
 use super::{Backup, BackupKind, Listed, Result, Unreadable};
+use crate::folder::CLAIM_FILE;
 use crate::{METADATA_FILE, Metadata};
 
 /// How many requests are under way at once.
-pub const AT_ONCE: usize = 16;
+pub const AT_ONCE: usize = 64;
 
 /// The largest metadata.yaml that is read, in bytes; they have some hundred.
 const METADATA_LIMIT: usize = 1 << 20;
@@ -77,7 +78,15 @@ impl RunFolder {
 pub(super) struct Found {
     pub listed: Listed,
     /// Folders without any metadata.yaml: of runs that go on, failed or were deleted in part, or of others.
-    pub bare: Vec<RunFolder>,
+    pub bare: Vec<Bare>,
+}
+
+/// A folder without any metadata.yaml.
+#[derive(Debug)]
+pub(super) struct Bare {
+    pub folder: RunFolder,
+    /// The claims of those who write there, or did.
+    pub claims: Vec<ObjectInfo>,
 }
 
 /// The backup that a metadata.yaml in `folder` speaks of.
@@ -207,7 +216,7 @@ impl Catalog {
     }
 
     /// The folders below that of a routine's runs. Forgets what was read from those that are gone.
-    async fn folders(&self, routine: &str, kind: BackupKind) -> Result<Vec<RunFolder>> {
+    pub(super) async fn folders(&self, routine: &str, kind: BackupKind) -> Result<Vec<RunFolder>> {
         let root = kind.folder(routine)?;
         let paths = self.0.storage.list(&root, false).await?.folders;
         let present: HashSet<_> = paths.iter().collect();
@@ -227,10 +236,12 @@ impl Catalog {
         for (folder, listing) in listings.await {
             match listing {
                 Ok(listing) => {
-                    let files = listing.objects.into_iter().filter(|file| folder.may_hold(&file.path));
-                    let (known, new) = self.recall(&folder.path, files.collect());
+                    let (files, others): (Vec<_>, Vec<_>) =
+                        listing.objects.into_iter().partition(|file| folder.may_hold(&file.path));
+                    let (known, new) = self.recall(&folder.path, files);
                     if known.is_empty() && new.is_empty() {
-                        found.bare.push(folder);
+                        let claims = others.into_iter().filter(|file| file.path.name() == CLAIM_FILE);
+                        found.bare.push(Bare { claims: claims.collect(), folder });
                         continue;
                     }
                     backups.extend(known.into_iter().map(|known| backup(routine, kind, &folder, known)));

@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use abs_config::{LogFileSettings, LogFormat};
+use abs_config::{LogFileSettings, LogFormat, S3LogLevel, StorageSettings};
 use serde_json::Value;
 use slog::{debug, error, info, trace, warn};
 
@@ -222,6 +222,13 @@ fn the_standard_output_has_the_lines_too() {
     assert!(stdout.lines().any(|line| line.ends_with("Z INFO  backup done routine=daily")), "{stdout}");
 }
 
+fn s3(log_level: S3LogLevel) -> StorageSettings {
+    let document =
+        format!(r#"{{"s3-storage":{{"bucket":"b","s3-region":"r","s3-log-level":"{log_level}"}}}}"#);
+    let storage: abs_config::Storage = abs_config::from_json(document.as_bytes()).unwrap();
+    storage.check().unwrap()
+}
+
 #[test]
 fn libraries_log_to_it_at_its_level() {
     // The logger of the log crate is that of the whole process.
@@ -238,9 +245,16 @@ fn libraries_log_to_it_at_its_level() {
     logging.change(&settings(&path, LogLevel::Debug, LogFormat::Json)).unwrap();
     log::info!(target: "a_library", "2");
     log::debug!(target: "a_library", "what a library says of its own works");
+    log::error!(target: "aws_smithy_runtime", "what nobody wants of the SDK");
+    let wish = abs_storage::open(&s3(S3LogLevel::Debug));
+    log::debug!(target: "aws_smithy_runtime", "3");
+    log::trace!(target: "aws_smithy_runtime", "more than was wished");
+    log::debug!(target: "a_library", "what nobody wished");
+    drop(wish);
+    log::error!(target: "aws_smithy_runtime", "nobody wants it any more");
     drop(logging);
     let lines = json_lines(&path);
-    assert_eq!(messages(&path), ["1", "2"]);
+    assert_eq!(messages(&path), ["1", "2", "3"]);
     assert_eq!((&lines[0]["target"], &lines[0]["level"]), (&"a_library".into(), &"WARN".into()));
     // The log has ended; nobody breaks down over it.
     log::warn!("too late");

@@ -1,11 +1,11 @@
 //! A configuration that is an object of a storage.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use abs_actors::ConfigSource;
 use abs_config::StorageSettings;
-use abs_storage::{Local, ObjectPath, Storage};
+use abs_storage::{ObjectPath, Storage};
 use async_trait::async_trait;
 
 use super::{LARGEST, text};
@@ -20,18 +20,35 @@ pub(super) struct Object {
 impl Object {
     /// The object at the path of these settings, which in a configuration would be the folder of its backups.
     pub(super) fn new(settings: &StorageSettings) -> Result<Self, String> {
-        match settings {
-            StorageSettings::Local { path } => {
-                let named = path.file_name().and_then(|name| name.to_str());
-                let name =
-                    named.ok_or_else(|| format!("local-storage.path: {} names no file", path.display()))?;
-                let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-                let storage = Arc::new(Local::new(folder.unwrap_or(Path::new("."))));
-                let path = ObjectPath::new(name).map_err(|e| format!("local-storage.path: {e}"))?;
-                Ok(Self { storage, path })
-            }
-        }
+        let mut settings = settings.clone();
+        let (key, name) = match &mut settings {
+            StorageSettings::Local { path } => ("local-storage.path", local(path)),
+            StorageSettings::S3(s3) => ("s3-storage.path", split(&mut s3.folder)),
+            StorageSettings::Gcp(gcp) => ("gcp-storage.path", split(&mut gcp.folder)),
+            StorageSettings::Azure(azure) => ("azure-storage.path", split(&mut azure.folder)),
+        };
+        let name = name.ok_or_else(|| format!("{key}: must name the object that holds the configuration"))?;
+        let path = ObjectPath::new(&name).map_err(|e| format!("{key}: {e}"))?;
+        Ok(Self { storage: abs_storage::open(&settings), path })
     }
+}
+
+/// Leaves the folder of a file, and returns the file's name.
+fn local(path: &mut PathBuf) -> Option<String> {
+    let name = path.file_name()?.to_str()?.to_owned();
+    path.pop();
+    if path.as_os_str().is_empty() {
+        path.push(".");
+    }
+    Some(name)
+}
+
+/// Leaves the folder of an object, and returns the object's name.
+fn split(path: &mut String) -> Option<String> {
+    let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+    let (folder, name) = (folder.to_owned(), name.to_owned());
+    *path = folder;
+    Some(name).filter(|name| !name.is_empty())
 }
 
 #[async_trait]
@@ -64,6 +81,12 @@ mod tests {
         assert_eq!(object.read().await.unwrap(), "a: b");
         assert_eq!(std::fs::read_to_string(path).unwrap(), "a: b");
         let error = Object::new(&StorageSettings::Local { path: "/".into() }).unwrap_err();
-        assert!(error.contains("names no file"), "{error}");
+        assert_eq!(error, "local-storage.path: must name the object that holds the configuration");
+
+        let mut path = "a/b/config.yml".to_owned();
+        assert_eq!((split(&mut path).as_deref(), path.as_str()), (Some("config.yml"), "a/b"));
+        let mut path = "config.yml".to_owned();
+        assert_eq!((split(&mut path).as_deref(), path.as_str()), (Some("config.yml"), ""));
+        assert_eq!(split(&mut String::new()), None);
     }
 }

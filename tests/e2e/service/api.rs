@@ -7,12 +7,11 @@ mod contract;
 mod layouts;
 mod policies;
 mod progress;
-mod restores;
+pub mod restores;
 mod selection;
 mod system;
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
@@ -23,7 +22,7 @@ use serde_json::{Value, json};
 use ureq::http::Response;
 use ureq::{Agent, Body};
 
-use super::support::{Home, Service, configuration, eventually};
+use super::support::{Home, Service, configuration, eventually, files};
 use crate::raw::{self, Particle, Raw, integer};
 use crate::support::{HANGS, Server};
 
@@ -33,7 +32,7 @@ fn routine(name: &str) -> String {
 }
 
 /// The configuration of `Home::of` with another policy.
-fn with_policy(server: &Server, policy: &str) -> Home {
+pub fn with_policy(server: &Server, policy: &str) -> Home {
     let text = configuration(server, &routine("routine"));
     let own = "policy: {retry-policy: {base-timeout: 100, max-retries: 1}}";
     assert!(text.contains(own));
@@ -41,7 +40,7 @@ fn with_policy(server: &Server, policy: &str) -> Home {
 }
 
 /// Writes the records of these numbers, each with this value, and with its number.
-fn put(server: &Server, numbers: Range<u64>, value: i64) {
+pub fn put(server: &Server, numbers: Range<u64>, value: i64) {
     let record = |n| Raw::new(n).set("s").bin("number", integer(n as i64)).bin("value", integer(value));
     raw::load(server, &numbers.map(record).collect::<Vec<_>>());
     // Servers keep the times of updates in milliseconds: a backup begun in that of an update leaves it to the next one.
@@ -49,39 +48,20 @@ fn put(server: &Server, numbers: Range<u64>, value: i64) {
 }
 
 /// What the namespace holds: the bins of each record.
-fn held(server: &Server) -> BTreeMap<Digest, BTreeMap<Vec<u8>, Particle>> {
+pub fn held(server: &Server) -> BTreeMap<Digest, BTreeMap<Vec<u8>, Particle>> {
     raw::read(server).into_iter().map(|(digest, record)| (digest, record.bins)).collect()
 }
 
 /// Insists that the namespace holds just this.
 #[track_caller]
-fn holds(server: &Server, expected: &BTreeMap<Digest, BTreeMap<Vec<u8>, Particle>>) {
+pub fn holds(server: &Server, expected: &BTreeMap<Digest, BTreeMap<Vec<u8>, Particle>>) {
     let found = held(server);
     let other = found.iter().find(|(digest, bins)| expected.get(*digest) != Some(bins));
     assert_eq!((found.len(), other), (expected.len(), None));
 }
 
-/// The files below a folder, by their paths in it, without the service's own locks.
-fn files(folder: &Path) -> Vec<String> {
-    fn walk(folder: &Path, top: &Path, found: &mut Vec<String>) {
-        let Ok(entries) = fs::read_dir(folder) else { return };
-        for entry in entries {
-            let path = entry.unwrap().path();
-            if path.is_dir() && !path.ends_with(".abs-locks") {
-                walk(&path, top, found);
-            } else if path.is_file() {
-                found.push(path.strip_prefix(top).unwrap().to_str().unwrap().to_owned());
-            }
-        }
-    }
-    let mut found = Vec::new();
-    walk(folder, folder, &mut found);
-    found.sort();
-    found
-}
-
 /// Whether a path is that of a file with data.
-fn is_data(path: &str) -> bool {
+pub fn is_data(path: &str) -> bool {
     Path::new(path).extension().is_some_and(|extension| extension == "asb")
 }
 
@@ -168,13 +148,13 @@ fn counts(service: &Service, name: &str, value: u64) {
 }
 
 /// A destination for a restore: the server, inline.
-fn destination(server: &Server) -> Value {
+pub fn destination(server: &Server) -> Value {
     let (host, port) = server.address.rsplit_once(':').unwrap();
     json!({"seed-nodes": [{"host-name": host, "port": port.parse::<u16>().unwrap()}]})
 }
 
 /// A restore of a listed backup into the cluster of the configuration.
-fn request_of(backup: &Value, policy: &Value) -> Value {
+pub fn request_of(backup: &Value, policy: &Value) -> Value {
     json!({
         "destination-name": "cluster", "policy": policy,
         "source-name": "disk", "backup-data-path": backup["key"]

@@ -258,9 +258,11 @@ storage:"
                 shown += &service.ask(method, path, Some(&body)).is(400).text;
             }
         }
-        let storage = json!({"s3-storage": {"bucket": "b", "path": "p", "s3-region": "r", "access-key-id": "hunter2",
-            "secret-access-key": "hunter2"}});
-        shown += &service.post("/v1/config/storage/s3", Some(&storage.to_string())).is(400).text;
+        // Nobody listens there.
+        let storage = json!({"s3-storage": {"bucket": "b", "path": "p", "s3-region": "r", "s3-log-level": "TRACE", "access-key-id": "hunter2",
+            "secret-access-key": "hunter2", "s3-endpoint-override": "http://127.0.0.1:1"}});
+        shown += &service.post("/v1/config/storage/s3", Some(&storage.to_string())).is(201).text;
+        shown += &service.get("/v1/config/storage/s3").is(200).text;
         service.post("/v1/config/clusters/new", Some(&good.to_string())).is(201);
         service.signal("HUP");
         service.logs(&["configuration loaded again"]);
@@ -279,8 +281,9 @@ storage:"
         let told = events.join().unwrap();
         assert!(told.contains("event: job-finished") && told.contains("error"), "{told}");
         shown += &told;
-        let leaks: Vec<_> = shown.lines().filter(|line| line.contains("hunter2")).collect();
-        assert_eq!(leaks, [""; 0]);
+        let leaks = shown.lines().filter(|line| line.contains("hunter2"));
+        let leaks: Vec<_> = leaks.map(|line| line.chars().take(1000).collect::<String>()).collect();
+        assert_eq!(leaks, [] as [String; 0]);
     }
 }
 

@@ -70,6 +70,11 @@ fn the_document_tells_the_truth() {
     // Settings that it makes up name files.
     let mut command = command(&["serve", "-c", home.config().to_str().unwrap()]);
     command.current_dir(home.path());
+    // And storages, which the service asks whether they are there: no such question leaves this machine.
+    for proxy in ["HTTP_PROXY", "HTTPS_PROXY"] {
+        command.env(proxy, "http://127.0.0.1:1");
+    }
+    command.env("NO_PROXY", "127.0.0.1").env("AWS_EC2_METADATA_DISABLED", "true");
     let service = Service::start(command);
     service.backup("full", "routine");
     // The whole configuration comes last: in most that are accepted there is no routine.

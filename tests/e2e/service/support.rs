@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -11,22 +11,50 @@ use serde_json::Value;
 use tempfile::TempDir;
 use ureq::Agent;
 
+use super::place::{BUCKET, Place, Raw};
 use crate::support::{HANGS, Outcome, Server, command, outcome, signal};
 
 /// How often something is looked at that is waited for.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// A folder with a configuration and a storage.
+/// The storage of [`configuration`], as it is written there.
+const STORAGE: &str = "{local-storage: {path: STORAGE}}";
+
+/// A folder with a configuration and a storage, which is another place if the test wants it.
 pub struct Home {
     folder: TempDir,
+    place: Place,
+    bucket: String,
+    /// The folder in the bucket.
+    prefix: String,
+    raw: OnceLock<Raw>,
 }
 
 impl Home {
     /// A folder with this configuration, in which `STORAGE` stands for the path of the storage.
     pub fn new(configuration: &str) -> Self {
-        let home = Self { folder: tempfile::tempdir().unwrap() };
+        let folder = tempfile::tempdir().unwrap();
+        let name = folder.path().file_name().unwrap().to_str().unwrap();
+        let prefix = format!("e2e/{}/{}", std::process::id(), name.trim_start_matches('.'));
+        let raw = OnceLock::new();
+        let home = Self { folder, place: Place::Local, bucket: BUCKET.to_owned(), prefix, raw };
         home.configure(configuration);
         home
+    }
+
+    /// The same with its storage in another place, before anything is there: a folder of the common bucket.
+    pub fn at(self, place: Place) -> Self {
+        let (bucket, prefix) = (self.bucket.clone(), self.prefix.clone());
+        self.at_folder(place, &bucket, &prefix)
+    }
+
+    /// The same with its storage in a folder of a bucket; its root if that is empty.
+    pub fn at_folder(mut self, place: Place, bucket: &str, folder: &str) -> Self {
+        let before = self.entry().to_string();
+        (self.place, self.bucket, self.prefix) = (place, bucket.to_owned(), folder.to_owned());
+        let text = self.configured().replace(&before, &self.entry().to_string());
+        std::fs::write(self.config(), text).unwrap();
+        self
     }
 
     /// A folder with a configuration of `cluster`, which is that server, of the storage `disk`, of an API on a free port,
@@ -37,8 +65,46 @@ impl Home {
 
     /// Writes another configuration.
     pub fn configure(&self, configuration: &str) {
-        let storage = self.storage();
-        std::fs::write(self.config(), configuration.replace("STORAGE", storage.to_str().unwrap())).unwrap();
+        let text = configuration.replace(STORAGE, &self.entry().to_string());
+        std::fs::write(self.config(), text.replace("STORAGE", self.storage().to_str().unwrap())).unwrap();
+    }
+
+    /// The entry of the configuration for the storage `disk`.
+    pub fn entry(&self) -> Value {
+        match self.place {
+            Place::Local => self.place.entry("", self.storage().to_str().unwrap()),
+            _ => self.place.entry(&self.bucket, &self.prefix),
+        }
+    }
+
+    /// The bucket of the storage `disk`.
+    pub fn bucket(&self) -> &str {
+        &self.bucket
+    }
+
+    /// The folder of the storage `disk` in its bucket.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// The objects of the storage `disk`, by their paths in it, sorted, without the service's own locks.
+    #[track_caller]
+    pub fn files(&self) -> Vec<String> {
+        match self.place {
+            Place::Local => files(&self.storage()),
+            _ => self.raw().files(),
+        }
+    }
+
+    /// What an object of the storage `disk` holds.
+    #[track_caller]
+    pub fn read(&self, path: &str) -> Vec<u8> {
+        self.raw().read(path)
+    }
+
+    /// The storage `disk` without the service.
+    pub fn raw(&self) -> &Raw {
+        self.raw.get_or_init(|| Raw::open(&self.entry()))
     }
 
     pub fn path(&self) -> &Path {
@@ -55,7 +121,7 @@ impl Home {
         std::fs::read_to_string(self.config()).unwrap()
     }
 
-    /// The folder of the storage `disk`.
+    /// The folder of the storage `disk`, unless it is in another place.
     pub fn storage(&self) -> PathBuf {
         self.path().join("storage")
     }
@@ -84,7 +150,7 @@ pub fn configuration(server: &Server, routines: &str) -> String {
 aerospike-clusters:
   cluster: {{seed-nodes: [{{host-name: {host}, port: {port}}}]}}
 storage:
-  disk: {{local-storage: {{path: STORAGE}}}}
+  disk: {STORAGE}
 backup-policies:
   policy: {{retry-policy: {{base-timeout: 100, max-retries: 1}}}}
 backup-routines:
@@ -356,6 +422,25 @@ pub fn stored(folder: &Path) -> Vec<String> {
             (false, _) => found.push(path.to_str().unwrap().to_owned()),
         }
     }
+    found
+}
+
+/// The files below a folder, by their paths in it, without the service's own locks.
+pub fn files(folder: &Path) -> Vec<String> {
+    fn walk(folder: &Path, top: &Path, found: &mut Vec<String>) {
+        let Ok(entries) = std::fs::read_dir(folder) else { return };
+        for entry in entries {
+            let path = entry.unwrap().path();
+            if path.is_dir() && !path.ends_with(".abs-locks") {
+                walk(&path, top, found);
+            } else if path.is_file() {
+                found.push(path.strip_prefix(top).unwrap().to_str().unwrap().to_owned());
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(folder, folder, &mut found);
+    found.sort();
     found
 }
 

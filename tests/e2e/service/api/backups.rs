@@ -2,10 +2,18 @@
 
 use serde_json::{Value, json};
 
-use super::{counts, files, is_data, is_time, looks_like, metric, milliseconds, put, routine, with_policy};
+use super::{counts, is_data, is_time, looks_like, metric, milliseconds, put, routine, with_policy};
 use crate::raw::{self, Raw, blob};
+use crate::service::place::{Place, masked, on_every_storage};
 use crate::service::support::{Home, ROUTINE, Service, eventually};
 use crate::support::{Server, golden};
+
+on_every_storage!(
+    on_demand_they_are_listed_field_by_field,
+    lists_have_bounds,
+    an_incremental_backup_needs_a_full_one_and_a_change,
+    canceled_backups_leave_nothing,
+);
 
 /// What the reference shows of a backup.
 fn example() -> Value {
@@ -21,7 +29,9 @@ fn example() -> Value {
 /// Insists that what is listed of a backup is true of it, whatever it holds.
 #[track_caller]
 fn is_true(home: &Home, kind: &str, backup: &Value) {
-    looks_like(backup, &example());
+    let mut example = example();
+    example["storage"] = home.entry();
+    looks_like(backup, &example);
     let text = |key: &str| backup[key].as_str().unwrap();
     let created = backup["timestamp"].as_i64().unwrap();
     assert_eq!(milliseconds(&backup["created"]), created);
@@ -30,25 +40,25 @@ fn is_true(home: &Home, kind: &str, backup: &Value) {
     assert_eq!(backup["duration"], (finished - created) / 1000, "{backup}");
     let folder = if kind == "full" { "backup" } else { "incremental" };
     assert_eq!(text("key"), format!("routine/{folder}/{created}/data/{}", text("namespace")));
-    let storage = home.storage();
-    assert_eq!(backup["storage"], json!({"local-storage": {"path": storage.to_str().unwrap()}}));
-    let there = files(&storage.join(text("key")));
-    assert_eq!(there.iter().filter(|name| *name == "metadata.yaml").count(), 1, "{there:?}");
+    assert_eq!(backup["storage"], masked(home.entry()));
+    let folder = format!("{}/", text("key"));
+    let mut there = home.files();
+    there.retain(|name| name.starts_with(&folder));
+    assert_eq!(there.iter().filter(|name| name.ends_with("/metadata.yaml")).count(), 1, "{there:?}");
     let data: Vec<_> = there.iter().filter(|name| is_data(name)).collect();
     assert_eq!(data.len() + 1, there.len(), "{there:?}");
     assert_eq!(backup["file-count"], data.len());
-    let bytes = data.iter().map(|name| storage.join(text("key")).join(name).metadata().unwrap().len());
-    assert_eq!(backup["byte-count"], bytes.sum::<u64>());
+    let bytes: usize = data.iter().map(|name| home.read(name).len()).sum();
+    assert_eq!(backup["byte-count"], bytes);
 }
 
 /// Protects: full and incremental backups on demand are listed as the reference lists them, and what is listed is true;
 /// an incremental backup holds the records that changed since the backup before, and no definitions.
-#[test]
-fn on_demand_they_are_listed_field_by_field() {
+fn on_demand_they_are_listed_field_by_field(place: Place) {
     let server = Server::embedded(2);
     server.restore("source-ns1", &golden().join("asb/plain"), &[]).ok();
     let records = server.objects();
-    let home = Home::of(&server, ROUTINE);
+    let home = Home::of(&server, ROUTINE).at(place);
     let service = home.serve();
     assert_eq!(service.json("/v1/backups/full"), json!({"routine": []}));
     assert_eq!(service.json("/v1/backups/incremental/routine"), json!([]));
@@ -124,11 +134,10 @@ fn a_delay_is_waited_for() {
 }
 
 /// Protects: lists are of all routines or of one, in the order of time, and bounds take in what is on them.
-#[test]
-fn lists_have_bounds() {
+fn lists_have_bounds(place: Place) {
     let server = Server::embedded(1);
     put(&server, 0..10, 1);
-    let service = Home::of(&server, &format!("{}\n{}", routine("one"), routine("two"))).serve();
+    let service = Home::of(&server, &format!("{}\n{}", routine("one"), routine("two"))).at(place).serve();
     for kind in ["full", "incremental"] {
         let backups: Vec<Value> = (0..3)
             .map(|n| {
@@ -169,11 +178,10 @@ fn lists_have_bounds() {
 
 /// Protects: no incremental backup before the first full one; one of nothing leaves nothing; each is counted as what it
 /// was.
-#[test]
-fn an_incremental_backup_needs_a_full_one_and_a_change() {
+fn an_incremental_backup_needs_a_full_one_and_a_change(place: Place) {
     let server = Server::embedded(1);
     put(&server, 0..10, 1);
-    let home = Home::of(&server, ROUTINE);
+    let home = Home::of(&server, ROUTINE).at(place);
     let service = home.serve();
     let event = |outcome: &str| {
         format!("backup_events_total{{outcome=\"{outcome}\",routine=\"routine\",type=\"incremental\"}}")
@@ -181,12 +189,12 @@ fn an_incremental_backup_needs_a_full_one_and_a_change() {
     service.post("/v1/backups/incremental/routine", None).is(202);
     counts(&service, &event("skip"), 1);
     counts(&service, "incremental_skip_total", 1);
-    assert_eq!(files(&home.storage()), [""; 0]);
+    assert_eq!(home.files(), [""; 0]);
     service.backup("full", "routine");
-    let before = files(&home.storage());
+    let before = home.files();
     service.post("/v1/backups/incremental/routine", None).is(202);
     counts(&service, &event("success"), 1);
-    assert_eq!(files(&home.storage()), before);
+    assert_eq!(home.files(), before);
     assert_eq!(service.json("/v1/backups/incremental/routine"), json!([]));
     assert_eq!(metric(&service, "incremental_runs_total"), 1);
 }
@@ -219,11 +227,10 @@ fn quiet(service: &Service) -> Value {
 }
 
 /// Protects: canceling ends what runs, at once and without a trace; the routine goes on. So does disabling.
-#[test]
-fn canceled_backups_leave_nothing() {
+fn canceled_backups_leave_nothing(place: Place) {
     let server = Server::embedded(2);
     many(&server);
-    let home = with_policy(&server, "{records-per-second: 10, parallel: 2}");
+    let home = with_policy(&server, "{records-per-second: 10, parallel: 2}").at(place);
     let service = home.serve();
     let canceled = "backup_events_total{outcome=\"canceled\",routine=\"routine\",type=\"full\"}";
     begin(&service, "full");
@@ -231,14 +238,14 @@ fn canceled_backups_leave_nothing() {
     counts(&service, canceled, 1);
     let state = quiet(&service);
     assert!(state.get("last-full").is_none() && is_time(state["next-full"].as_str().unwrap()), "{state}");
-    assert_eq!(files(&home.storage()), [""; 0]);
+    assert_eq!(home.files(), [""; 0]);
     assert_eq!(service.json("/v1/backups/full"), json!({"routine": []}));
 
     begin(&service, "full");
     service.put("/v1/config/routines/routine/disable", None).is(204);
     counts(&service, canceled, 2);
     assert_eq!(quiet(&service), json!({}));
-    assert_eq!(files(&home.storage()), [""; 0]);
+    assert_eq!(home.files(), [""; 0]);
     service.post("/v1/backups/full/routine", None).refuses(400, &["routine routine is disabled"]);
 
     // Nothing runs: canceled all the same.

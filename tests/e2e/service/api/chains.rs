@@ -9,8 +9,15 @@ use super::restores::{done, numbers};
 use super::{Home, destination, held, holds, put, routine};
 use crate::faults::empty;
 use crate::raw::{self, Raw, integer};
+use crate::service::place::{Place, on_every_storage};
 use crate::service::support::{ROUTINE, Service, configuration};
 use crate::support::Server;
+
+on_every_storage!(
+    every_moment_of_a_differential_chain_comes_back,
+    several_namespaces_come_back_together,
+    a_routine_that_is_gone_restores_from_its_storage,
+);
 
 type Held = BTreeMap<abs_asb::Digest, BTreeMap<Vec<u8>, crate::raw::Particle>>;
 
@@ -79,10 +86,9 @@ fn every_moment(server: &Server, service: &Service, chain: &[(i64, Held)]) {
 }
 
 /// Protects: each moment of a differential chain comes back.
-#[test]
-fn every_moment_of_a_differential_chain_comes_back() {
+fn every_moment_of_a_differential_chain_comes_back(place: Place) {
     let server = Server::embedded(2);
-    let service = Home::of(&server, ROUTINE).serve();
+    let service = Home::of(&server, ROUTINE).at(place).serve();
     let chain = chain(&server, &service, "routine");
     let counts: Vec<_> = service.backups("incremental", "routine");
     let counts: Vec<_> = counts.iter().map(|backup| backup["record-count"].as_u64().unwrap()).collect();
@@ -124,13 +130,12 @@ fn newer_records_stay_unless_told_otherwise() {
 }
 
 /// Protects: the backups of several namespaces are of one moment, and restore together or, mapped, alone.
-#[test]
-fn several_namespaces_come_back_together() {
+fn several_namespaces_come_back_together(place: Place) {
     let mut server = Server::embedded(2);
     let names = ["source-ns1", "source-ns2"];
     // No names: all of the cluster.
     let text = configuration(&server, ROUTINE).replace("namespaces: [source-ns2]", "namespaces: []");
-    let service = Home::new(&text).serve();
+    let service = Home::new(&text).at(place).serve();
     let mut moments = Vec::new();
     for (kind, first, value, changing) in [
         ("full", 0, 1, &names[..]),
@@ -141,7 +146,7 @@ fn several_namespaces_come_back_together() {
     ] {
         let mut all = Vec::new();
         for (number, name) in names.iter().enumerate() {
-            server.namespace = (*name).to_owned();
+            (*name).clone_into(&mut server.namespace);
             let from = first + 1000 * number as u64;
             if changing.contains(name) {
                 put(&server, from..from + 50 + 10 * number as u64, value);
@@ -155,12 +160,12 @@ fn several_namespaces_come_back_together() {
     }
     for (time, expected) in &moments {
         for name in names {
-            server.namespace = (*name).to_owned();
+            (*name).clone_into(&mut server.namespace);
             empty(&server);
         }
         done(&service, "timestamp", &to(*time));
         for (name, expected) in names.iter().zip(expected) {
-            server.namespace = (*name).to_owned();
+            (*name).clone_into(&mut server.namespace);
             holds(&server, expected);
         }
     }
@@ -177,10 +182,9 @@ fn several_namespaces_come_back_together() {
 }
 
 /// Protects: with a source and a destination the routine need not be configured (any more); a destination by name.
-#[test]
-fn a_routine_that_is_gone_restores_from_its_storage() {
+fn a_routine_that_is_gone_restores_from_its_storage(place: Place) {
     let server = Server::embedded(1);
-    let home = Home::of(&server, &format!("{ROUTINE}\n{}", routine("stays")));
+    let home = Home::of(&server, &format!("{ROUTINE}\n{}", routine("stays"))).at(place);
     let service = home.serve();
     let chain = chain(&server, &service, "routine");
     let storage = service.backups("full", "routine")[0]["storage"].clone();

@@ -181,8 +181,8 @@ fn wrong_changes_are_refused_with_their_path() {
         ("storage/new", json!({"local-storage": {"path": "a/../b"}}), &["local-storage.path"]),
         (
             "storage/new",
-            json!({"s3-storage": {"bucket": "b", "path": "p", "s3-region": "r"}}),
-            &["s3-storage", "not supported"],
+            json!({"s3-storage": {"bucket": "", "path": "p", "s3-region": "r", "access-key-id": "k"}}),
+            &["new.s3-storage.bucket", "new.s3-storage.secret-access-key"],
         ),
         (
             "routines/new",

@@ -2,36 +2,40 @@
 //! official tool.
 
 use std::fs;
-use std::path::Path;
 
 use serde_json::{Value, json};
 
 use super::restores::{done, numbers};
-use super::{Home, files, holds, milliseconds, put};
+use super::{Home, holds, milliseconds, put};
 use crate::faults::empty;
+use crate::service::place::{Place, on_every_storage};
 use crate::service::support::{ROUTINE, Service, configuration};
 use crate::support::{Dump, Server, golden, same};
+
+on_every_storage!(
+    folders_of_the_reference_list_and_restore,
+    every_form_of_the_official_tool_restores,
+    a_chain_of_several_layouts_restores_after_a_restart,
+);
 
 /// 2024-01-01T12:00:00.000Z.
 const NOON: i64 = 1_704_110_400_000;
 
 /// Puts the golden files of a form into a folder, as a backup made at `time`.
-fn lay(folder: &Path, form: &str, time: i64, more: &str) {
-    fs::create_dir_all(folder).unwrap();
-    let mut bytes = 0;
+fn lay(home: &Home, folder: &str, form: &str, time: i64, more: &str) {
+    let mut size = 0;
     for entry in fs::read_dir(golden().join("asb").join(form)).unwrap() {
         let entry = entry.unwrap();
-        bytes += fs::copy(entry.path(), folder.join(entry.file_name())).unwrap();
+        let bytes = fs::read(entry.path()).unwrap();
+        size += bytes.len();
+        home.raw().write(&format!("{folder}/{}", entry.file_name().to_str().unwrap()), &bytes);
     }
     let created = chrono::DateTime::from_timestamp_millis(time).unwrap().format("%Y-%m-%dT%H:%M:%S%.3fZ");
-    fs::write(
-        folder.join("metadata.yaml"),
-        format!(
-            "created: {created}\nfinished: {created}\nfrom: 0001-01-01T00:00:00Z\nnamespace: source-ns1\n\
-             record-count: 2064\nbyte-count: {bytes}\nfile-count: 2\nsecondary-index-count: 8\nudf-count: 1\n{more}"
-        ),
-    )
-    .unwrap();
+    let metadata = format!(
+        "created: {created}\nfinished: {created}\nfrom: 0001-01-01T00:00:00Z\nnamespace: source-ns1\n\
+         record-count: 2064\nbyte-count: {size}\nfile-count: 2\nsecondary-index-count: 8\nudf-count: 1\n{more}"
+    );
+    home.raw().write(&format!("{folder}/metadata.yaml"), metadata.as_bytes());
 }
 
 /// The golden data as a backup of the restored namespace has it.
@@ -50,18 +54,17 @@ fn found(server: &Server) -> Dump {
 }
 
 /// A service for the namespace of the golden data.
-fn start() -> (Server, Home) {
+fn start(place: Place) -> (Server, Home) {
     let mut server = Server::embedded(2);
     "source-ns1".clone_into(&mut server.namespace);
-    let home = Home::of(&server, ROUTINE);
+    let home = Home::of(&server, ROUTINE).at(place);
     (server, home)
 }
 
 /// Protects: what the official tool wrote lists and restores, wherever the reference put it: with `data` in the path or
 /// without, with the time for people in each of its forms; by path and by time.
-#[test]
-fn folders_of_the_reference_list_and_restore() {
-    let (server, home) = start();
+fn folders_of_the_reference_list_and_restore(place: Place) {
+    let (server, home) = start(place);
     let service = home.serve();
     let expected = expected();
     let none = "compression: NONE\nencryption: NONE\n";
@@ -79,7 +82,7 @@ fn folders_of_the_reference_list_and_restore() {
     .enumerate()
     {
         let (time, key) = (NOON + number as i64, format!("routine/backup/{run}"));
-        lay(&home.storage().join(&key), "plain", time, none);
+        lay(&home, &key, "plain", time, none);
         let backups = service.backups("full", "routine");
         assert_eq!(backups.len(), number + 1, "{run}: {backups:?}");
         let last = &backups[number];
@@ -112,9 +115,8 @@ fn folders_of_the_reference_list_and_restore() {
 
 /// Protects: compressed and encrypted files of the official tool restore as their policy says; metadata of older versions,
 /// which says less, is read.
-#[test]
-fn every_form_of_the_official_tool_restores() {
-    let (server, home) = start();
+fn every_form_of_the_official_tool_restores(place: Place) {
+    let (server, home) = start(place);
     let key = home.path().join("key.pem");
     let text = fs::read_to_string(golden().join("test-key.b64")).unwrap();
     fs::write(&key, format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", text.trim()))
@@ -134,7 +136,7 @@ fn every_form_of_the_official_tool_restores() {
         let time = NOON + number as i64;
         let path = format!("routine/backup/{time}/data/source-ns1");
         let more = format!("compression: {compression}\nencryption: {encryption}\n");
-        lay(&home.storage().join(&path), form, time, if form == "plain" { "" } else { &more });
+        lay(&home, &path, form, time, if form == "plain" { "" } else { &more });
         let encrypted = match encryption {
             "NONE" => json!({"mode": "NONE"}),
             mode => json!({"mode": mode, "key-file": key}),
@@ -167,12 +169,11 @@ fn newest(service: &Service, kind: &str) -> Value {
 
 /// Protects: each form of folder is written as asked, and a chain over several of them, of which some were moved to where
 /// older versions put them, restores after a restart of the service.
-#[test]
-fn a_chain_of_several_layouts_restores_after_a_restart() {
+fn a_chain_of_several_layouts_restores_after_a_restart(place: Place) {
     let server = Server::embedded(2);
     let plain = configuration(&server, ROUTINE);
     let formats = [("", ""), ("ISO", "T"), ("EU", "-"), ("US", "-")];
-    let home = Home::new(&plain);
+    let home = Home::new(&plain).at(place);
     let mut moments = Vec::new();
     let mut last = None;
     for (number, (format, mark)) in formats.into_iter().enumerate() {
@@ -207,12 +208,14 @@ fn a_chain_of_several_layouts_restores_after_a_restart() {
         service.stop();
     }
     // The second one as versions without `data` in the path wrote it.
-    let storage = home.storage();
-    let runs = storage.join("routine/incremental");
-    let old = files(&runs).into_iter().find(|name| name.contains("/data/")).unwrap();
-    let run = runs.join(old.split('/').next().unwrap());
-    fs::rename(run.join("data").join(&server.namespace), run.join(&server.namespace)).unwrap();
-    fs::remove_dir(run.join("data")).unwrap();
+    let raw = home.raw();
+    let new =
+        home.files().into_iter().filter(|name| name.starts_with("routine/incremental/")).collect::<Vec<_>>();
+    let run = new[0].split_inclusive('/').take(3).collect::<String>();
+    for name in new.iter().filter(|name| name.starts_with(&run)) {
+        raw.write(&name.replace("/data/", "/"), &home.read(name));
+    }
+    raw.delete(&format!("{run}data"));
 
     let service = home.serve();
     assert_eq!(service.backups("incremental", "routine").len(), 3);

@@ -9,11 +9,20 @@ use abs_devserver::{Fault, Kind};
 use serde_json::{Value, json};
 
 use super::restores::done;
-use super::{Home, counts, files, held, holds, is_data, metric, open, put, request_of, with_policy};
+use super::{Home, counts, held, holds, is_data, metric, open, put, request_of, with_policy};
 use crate::faults::empty;
 use crate::raw::{self, Raw, blob};
+use crate::service::place::{Place, on_every_storage};
 use crate::service::support::{ROUTINE, Service, configuration, eventually};
 use crate::support::{Server, golden};
+
+on_every_storage!(
+    retention_keeps_what_it_says,
+    retention_waits_for_a_restore,
+    compressed_and_encrypted_backups_restore_with_their_key,
+    the_configuration_of_the_cluster_is_saved_and_retrieved,
+    a_namespace_that_fails_leaves_the_others_whole,
+);
 
 /// Waits until these backups, and no others, are listed.
 #[track_caller]
@@ -28,10 +37,9 @@ fn lists(service: &Service, kind: &str, expected: &[&Value]) {
 
 /// Protects: after each full backup the last two full ones stay, and the incremental ones of the last; what goes, goes
 /// from the storage too.
-#[test]
-fn retention_keeps_what_it_says() {
+fn retention_keeps_what_it_says(place: Place) {
     let server = Server::embedded(1);
-    let home = with_policy(&server, "{retention: {full: 2, incremental: 1}}");
+    let home = with_policy(&server, "{retention: {full: 2, incremental: 1}}").at(place);
     let service = home.serve();
     let mut value = 0;
     let mut backup = |kind| {
@@ -54,17 +62,18 @@ fn retention_keeps_what_it_says() {
     let kept = |name: &String| {
         [fulls[1], &last].iter().any(|backup| name.starts_with(backup["key"].as_str().unwrap()))
     };
-    eventually(|| files(&home.storage()).iter().all(kept))
-        .unwrap_or_else(|()| panic!("more is left than {fulls:?} and {last}: {:?}", files(&home.storage())));
-    eventually(|| fs::read_dir(home.storage().join("routine/backup")).unwrap().count() == 2).unwrap();
+    eventually(|| home.files().iter().all(kept))
+        .unwrap_or_else(|()| panic!("more is left than {fulls:?} and {last}: {:?}", home.files()));
+    if place == Place::Local {
+        eventually(|| fs::read_dir(home.storage().join("routine/backup")).unwrap().count() == 2).unwrap();
+    }
 }
 
 /// Protects: what a restore reads is not deleted under it; it goes when the restore has ended.
-#[test]
-fn retention_waits_for_a_restore() {
+fn retention_waits_for_a_restore(place: Place) {
     let server = Server::embedded(1);
     put(&server, 0..100, 1);
-    let home = with_policy(&server, "{retention: {full: 1}}");
+    let home = with_policy(&server, "{retention: {full: 1}}").at(place);
     let service = home.serve();
     let first = service.backup("full", "routine").remove(0);
     let slow = json!({"tps": 1, "batch-size": 1, "max-async-batches": 1, "no-generation": true});
@@ -101,8 +110,7 @@ fn agent(secret: String) -> u16 {
 
 /// Protects: a policy that compresses and encrypts, with a key from a file and from a secret agent: what is stored can be
 /// read with the key alone, and comes back with it; a restore that says otherwise is told so.
-#[test]
-fn compressed_and_encrypted_backups_restore_with_their_key() {
+fn compressed_and_encrypted_backups_restore_with_their_key(place: Place) {
     let server = Server::embedded(2);
     let secret = fs::read_to_string(golden().join("test-key.b64")).unwrap().trim().to_owned();
     let pem = format!("-----BEGIN PRIVATE KEY-----\n{secret}\n-----END PRIVATE KEY-----\n");
@@ -130,13 +138,14 @@ fn compressed_and_encrypted_backups_restore_with_their_key() {
             text.replace("policy: {retry", &policy).replace("storage:\n", &format!("{agents}storage:\n"));
         let home = Home::new(
             &text.replace("source-cluster: cluster", "source-cluster: cluster, secret-agent: agent"),
-        );
+        )
+        .at(place);
         let service = home.serve();
         let backup = service.backup("full", "routine").remove(0);
         assert_eq!((&backup["compression"], &backup["encryption"]), (&json!("ZSTD"), &json!(mode)));
         assert!(backup["byte-count"].as_u64().unwrap() < 200 * value.len() as u64 * 20 / 2, "{backup}");
-        for name in files(&home.storage()).iter().filter(|name| is_data(name)) {
-            let bytes = fs::read(home.storage().join(name)).unwrap();
+        for name in home.files().iter().filter(|name| is_data(name)) {
+            let bytes = home.read(name);
             assert!(!bytes.windows(value.len()).any(|part| part == value), "{name}");
         }
         let policy = json!({"compression": {"mode": "ZSTD"}, "encryption": encryption});
@@ -164,11 +173,10 @@ fn compressed_and_encrypted_backups_restore_with_their_key() {
 
 /// Protects: the configuration of the cluster's nodes is saved with a full backup when the policy wants it, where the
 /// reference puts it, and comes as a zip file.
-#[test]
-fn the_configuration_of_the_cluster_is_saved_and_retrieved() {
+fn the_configuration_of_the_cluster_is_saved_and_retrieved(place: Place) {
     let server = Server::embedded(2);
     put(&server, 0..10, 1);
-    let home = with_policy(&server, "{with-cluster-configuration: true}");
+    let home = with_policy(&server, "{with-cluster-configuration: true}").at(place);
     let service = home.serve();
     let time = service.backup("full", "routine")[0]["timestamp"].as_i64().unwrap();
     let folder = format!("routine/backup/{time}/configuration");
@@ -186,7 +194,7 @@ fn the_configuration_of_the_cluster_is_saved_and_retrieved() {
         let mut text = String::new();
         archive.by_name(&name).unwrap().read_to_string(&mut text).unwrap();
         assert!(text.contains("namespace source-ns2"), "{text}");
-        assert_eq!(text, fs::read_to_string(home.storage().join(&folder).join(&name)).unwrap());
+        assert_eq!(text, String::from_utf8(home.read(&format!("{folder}/{name}"))).unwrap());
     }
     put(&server, 0..10, 2);
     let incremental = service.backup("incremental", "routine")[0]["timestamp"].as_i64().unwrap();
@@ -194,7 +202,8 @@ fn the_configuration_of_the_cluster_is_saved_and_retrieved() {
     let later = open(&service, &format!("/v1/retrieve/configuration/routine/{incremental}"));
     assert_eq!(later.into_body().read_to_vec().unwrap(), bytes);
     assert!(
-        !files(&home.storage())
+        !home
+            .files()
             .iter()
             .any(|name| { name.starts_with("routine/incremental") && name.contains("configuration") })
     );
@@ -209,12 +218,11 @@ fn the_configuration_of_the_cluster_is_saved_and_retrieved() {
 
 /// Protects: a namespace that fails does not touch the others; a run that fails for good is counted and leaves no partial
 /// data, and the service goes on.
-#[test]
-fn a_namespace_that_fails_leaves_the_others_whole() {
+fn a_namespace_that_fails_leaves_the_others_whole(place: Place) {
     let server = Server::embedded(1);
     put(&server, 0..10, 1);
     let text = configuration(&server, ROUTINE);
-    let home = Home::new(&text.replace("[source-ns2]", "[source-ns2, nowhere]"));
+    let home = Home::new(&text.replace("[source-ns2]", "[source-ns2, nowhere]")).at(place);
     let service = home.serve();
     let failure = "backup_events_total{outcome=\"failure\",routine=\"routine\",type=\"full\"}";
     service.post("/v1/backups/full/routine", None).is(202);
@@ -227,7 +235,7 @@ fn a_namespace_that_fails_leaves_the_others_whole() {
         (1, &json!("source-ns2"), &json!(10))
     );
     let key = kept[0]["key"].as_str().unwrap();
-    assert!(files(&home.storage()).iter().all(|name| name.starts_with(key)), "{:?}", files(&home.storage()));
+    assert!(home.files().iter().all(|name| name.starts_with(key)), "{:?}", home.files());
     // For good: there is nothing to wait for.
     let retried = "backup_events_total{outcome=\"retry\",routine=\"routine\",type=\"full\"}";
     assert_eq!(metric(&service, retried), 0);
@@ -237,7 +245,7 @@ fn a_namespace_that_fails_leaves_the_others_whole() {
     service.put("/v1/config/routines/routine", Some(&only)).is(200);
     service.post("/v1/backups/full/routine", None).is(202);
     counts(&service, failure, 2);
-    assert!(files(&home.storage()).iter().all(|name| name.starts_with(key)), "{:?}", files(&home.storage()));
+    assert!(home.files().iter().all(|name| name.starts_with(key)), "{:?}", home.files());
 }
 
 /// Protects: what fails for a while is tried again as the retry policy says, and the backup is whole in the end; one that
@@ -260,7 +268,7 @@ fn what_fails_for_a_while_is_tried_again() {
     counts(&service, &event("success"), 1);
     let made = service.backups("full", "routine");
     assert_eq!((made.len(), &made[0]["record-count"]), (1, &json!(500)));
-    let before = files(&home.storage());
+    let before = home.files();
 
     let policy = json!({"retry-policy": {"base-timeout": 1, "max-retries": 1}}).to_string();
     service.put("/v1/config/policies/policy", Some(&policy)).is(200);
@@ -269,6 +277,6 @@ fn what_fails_for_a_while_is_tried_again() {
     service.post("/v1/backups/full/routine", None).is(202);
     counts(&service, &event("failure"), 1);
     assert_eq!(metric(&service, &event("retry")), retries + 1);
-    assert_eq!(files(&home.storage()), before);
+    assert_eq!(home.files(), before);
     service.logs(&["backup failed", "cluster"]);
 }

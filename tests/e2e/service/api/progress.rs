@@ -4,10 +4,16 @@ use std::io::{BufRead as _, BufReader};
 
 use serde_json::{Value, json};
 
-use super::{Home, counts, files, looks_like, metric, milliseconds, open, put, with_policy};
+use super::{Home, counts, looks_like, metric, milliseconds, open, put, with_policy};
 use crate::raw::{self, Raw, blob, integer};
+use crate::service::place::{Place, on_every_storage};
 use crate::service::support::{ROUTINE, Service, eventually};
 use crate::support::Server;
+
+on_every_storage!(
+    both_kinds_at_once_are_shown_while_they_run,
+    a_restore_is_shown_while_it_runs_and_canceled_keeps_what_it_restored,
+);
 
 /// A record of every partition: what is estimated from one partition is true of all.
 const RECORDS: u64 = 4096;
@@ -57,14 +63,13 @@ fn adds_up(job: &Value) {
 
 /// Protects: a full backup starts while an incremental one runs, which goes on; both are shown with the numbers of the
 /// reference, which move; both can be canceled, and nothing is left of either.
-#[test]
-fn both_kinds_at_once_are_shown_while_they_run() {
+fn both_kinds_at_once_are_shown_while_they_run(place: Place) {
     let server = Server::embedded(2);
     fill(&server, 1);
-    let home = with_policy(&server, "{}");
+    let home = with_policy(&server, "{}").at(place);
     let service = home.serve();
     let last = service.backup("full", "routine").remove(0);
-    let before = files(&home.storage());
+    let before = home.files();
     service.put("/v1/config/policies/policy", Some(r#"{"records-per-second": 200, "parallel": 2}"#)).is(200);
     fill(&server, 2);
     let path = "/v1/backups/currentBackup/routine";
@@ -101,16 +106,15 @@ fn both_kinds_at_once_are_shown_while_they_run() {
         state.get("full").is_none() && state.get("incremental").is_none()
     })
     .unwrap();
-    assert_eq!(files(&home.storage()), before);
+    assert_eq!(home.files(), before);
     service.get("/v1/backups/currentBackup/nobody").refuses(404, &["routine nobody not found"]);
 }
 
 /// Protects: a restore shows its numbers while it runs, and canceling it keeps what was restored.
-#[test]
-fn a_restore_is_shown_while_it_runs_and_canceled_keeps_what_it_restored() {
+fn a_restore_is_shown_while_it_runs_and_canceled_keeps_what_it_restored(place: Place) {
     let server = Server::embedded(2);
     fill(&server, 1);
-    let home = Home::of(&server, ROUTINE);
+    let home = Home::of(&server, ROUTINE).at(place);
     let service = home.serve();
     let backup = service.backup("full", "routine").remove(0);
     crate::faults::empty(&server);

@@ -4,11 +4,14 @@ use serde_json::{Value, json};
 
 use super::{Home, counts, destination, held, holds, looks_like, put, request_of};
 use crate::faults::empty;
+use crate::service::place::{Place, on_every_storage};
 use crate::service::support::{ROUTINE, Service};
 use crate::support::{Server, golden};
 
+on_every_storage!(a_backup_is_restored_by_its_path_as_the_guide_says,);
+
 /// What the reference shows of a restore.
-pub(super) fn example(job: &Value) -> Value {
+pub fn example(job: &Value) -> Value {
     json!({
         "read-records": 100_000, "total-bytes": 30_000_000, "expired-records": 0, "skipped-records": 0,
         "ignored-records": 0, "inserted-records": 50_000, "existed-records": 0, "fresher-records": 0,
@@ -17,7 +20,7 @@ pub(super) fn example(job: &Value) -> Value {
 }
 
 /// The same of one that has ended: it says when, and no longer when it will.
-pub(super) fn ended() -> Value {
+pub fn ended() -> Value {
     example(&json!({
         "total-records": 100_000, "done-records": 50_000, "start-time": "2024-01-01T12:00:00Z",
         "finish-time": "2024-01-01T13:00:00Z", "duration": 7, "percentage-done": 50,
@@ -27,7 +30,7 @@ pub(super) fn ended() -> Value {
 
 /// Restores, and insists that all is well and that the fates of the records add up.
 #[track_caller]
-pub(super) fn done(service: &Service, kind: &str, request: &Value) -> Value {
+pub fn done(service: &Service, kind: &str, request: &Value) -> Value {
     let status = service.restore(kind, request);
     assert_eq!(status["status"], "Done", "{status}\n{}", service.log());
     looks_like(&status, &ended());
@@ -40,7 +43,7 @@ pub(super) fn done(service: &Service, kind: &str, request: &Value) -> Value {
 
 /// Insists on these numbers of a status.
 #[track_caller]
-pub(super) fn numbers(status: &Value, expected: &[(&str, u64)]) {
+pub fn numbers(status: &Value, expected: &[(&str, u64)]) {
     for (key, number) in expected {
         assert_eq!(status[*key], *number, "{key} of {status}");
     }
@@ -48,14 +51,13 @@ pub(super) fn numbers(status: &Value, expected: &[(&str, u64)]) {
 
 /// Protects: the restore of the reference's guide, with source, path and destination as a list and a configuration show
 /// them; what is overwritten is up to the policy; definitions come back with the records.
-#[test]
-fn a_backup_is_restored_by_its_path_as_the_guide_says() {
+fn a_backup_is_restored_by_its_path_as_the_guide_says(place: Place) {
     let server = Server::embedded(2);
     server.restore("source-ns1", &golden().join("asb/plain"), &[]).ok();
     put(&server, 0..50, 1);
     let records = server.objects();
     let before = held(&server);
-    let service = Home::of(&server, ROUTINE).serve();
+    let service = Home::of(&server, ROUTINE).at(place).serve();
     let full = service.backup("full", "routine").remove(0);
     let inline = |policy: Value| {
         json!({

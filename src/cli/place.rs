@@ -1,0 +1,62 @@
+//! Where the files of a backup are: on this machine, or in another storage.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use abs_storage::{Local, ObjectPath, Storage};
+use clap::Args;
+
+use super::Failure;
+
+#[derive(Debug, Args)]
+pub(super) struct OtherStorage {
+    /// A storage other than this machine: a YAML file like one entry of `storage` in the configuration of the service.
+    /// Folders and files are then those in it.
+    #[arg(long, value_name = "FILE")]
+    storage: Option<PathBuf>,
+}
+
+/// A folder or a file in a storage.
+pub(super) struct Place {
+    pub storage: Arc<dyn Storage>,
+    pub path: ObjectPath,
+    /// As the user knows it.
+    pub name: String,
+}
+
+impl OtherStorage {
+    /// The storage, if one was given.
+    pub(super) fn open(&self) -> Result<Option<Arc<dyn Storage>>, Failure> {
+        let Some(file) = &self.storage else { return Ok(None) };
+        let wrong = |what: String| Failure::Usage(format!("--storage {}: {what}", file.display()));
+        let text = std::fs::read_to_string(file).map_err(|e| wrong(e.to_string()))?;
+        let document = abs_config::from_yaml::<abs_config::Storage>(&text);
+        let settings = document.and_then(|document| document.check()).map_err(|e| wrong(e.to_string()))?;
+        Ok(Some(abs_storage::open(&settings)))
+    }
+
+    /// A folder in that storage, or of this machine; there `check` has a look at it first.
+    pub(super) fn folder(
+        &self,
+        folder: &Path,
+        check: impl FnOnce(&Path) -> Result<(), Failure>,
+    ) -> Result<Place, Failure> {
+        if let Some(storage) = self.open()? {
+            return within(storage, folder);
+        }
+        check(folder)?;
+        let storage = Arc::new(Local::new(folder));
+        Ok(Place { storage, path: ObjectPath::root(), name: folder.display().to_string() })
+    }
+}
+
+/// A folder or a file in a storage.
+pub(super) fn within(storage: Arc<dyn Storage>, path: &Path) -> Result<Place, Failure> {
+    let text = path.to_str().ok_or_else(|| Failure::Usage(format!("{} is not UTF-8", path.display())))?;
+    let path = match text {
+        "." | "/" => ObjectPath::root(),
+        text => ObjectPath::new(text.trim_matches('/')).map_err(Failure::usage)?,
+    };
+    let name = if path.is_root() { storage.describe() } else { format!("{}/{path}", storage.describe()) };
+    Ok(Place { storage, path, name })
+}

@@ -1,0 +1,115 @@
+//! Files of several parts.
+
+use serde_json::json;
+
+use super::{Place, in_every_cloud};
+use crate::faults::empty;
+use crate::raw::{self, Raw, blob};
+use crate::service::api::restores::done;
+use crate::service::api::{held, holds, is_data, request_of, with_policy};
+use crate::service::place::on_every_storage;
+use crate::service::support::{Service, eventually};
+use crate::support::Server;
+
+in_every_cloud!(a_file_of_several_parts_comes_back, a_canceled_backup_leaves_no_part);
+on_every_storage!(what_a_crash_left_goes_at_the_next_start);
+
+/// How many records there are of [`fill`].
+const RECORDS: u64 = 150;
+
+/// Writes records that make a file of some 20 MB, four parts, no stretch of which is like another.
+fn fill(server: &Server) {
+    let record = |n: u64| {
+        let bytes: Vec<u8> = (0..100_000_u64).map(|byte| ((n * 31 + byte / 7) % 251) as u8).collect();
+        Raw::new(n).bin("bin", blob(bytes))
+    };
+    raw::load(server, &(0..RECORDS).map(record).collect::<Vec<_>>());
+}
+
+/// A backup that has uploaded what it can of its one file, and cannot end.
+fn hang(server: &Server, service: &Service) {
+    // It cannot end before this partition can be read.
+    server.dev().knobs().refuse_partition(7, true).unwrap();
+    service.post("/v1/backups/full/routine", None).is(202);
+    let done = || service.json("/v1/backups/currentBackup/routine")["full"]["done-records"].as_u64();
+    eventually(|| done().is_some_and(|done| done > RECORDS * 9 / 10))
+        .unwrap_or_else(|()| panic!("it does not begin:\n{}", service.log()));
+}
+
+/// What the emulator answers, without our own client; only S3's does without a signature.
+fn ask(method: &str, path: &str) -> ureq::http::Response<ureq::Body> {
+    let address = Place::S3.address();
+    let request = ureq::http::Request::builder().method(method).uri(format!("{address}{path}"));
+    let agent = ureq::Agent::config_builder().proxy(None).build().new_agent();
+    agent.run(request.body(()).unwrap()).unwrap()
+}
+
+/// Protects: a file that is larger than a part is uploaded in parts, and comes back as it was.
+fn a_file_of_several_parts_comes_back(place: Place) {
+    let server = Server::embedded(1);
+    fill(&server);
+    let expected = held(&server);
+    let home = with_policy(&server, "{parallel: 1, parallel-write: 1}").at(place);
+    let service = home.serve();
+    let backup = service.backup("full", "routine").remove(0);
+    // One of the records, one of the definitions.
+    assert_eq!((&backup["file-count"], &backup["record-count"]), (&json!(2), &json!(RECORDS)));
+    assert!(backup["byte-count"].as_u64().unwrap() > 15 << 20, "{backup}");
+    if place == Place::S3 {
+        let records = |name: &String| is_data(name) && !name.contains("/metadata_");
+        let file = home.files().into_iter().find(records).unwrap();
+        let head = ask("HEAD", &format!("/{}/{}/{file}", home.bucket(), home.prefix()));
+        let tag = head.headers()["etag"].to_str().unwrap().trim_matches('"').to_owned();
+        // That of an object of parts ends in their number.
+        let (_, parts) = tag.rsplit_once('-').unwrap_or_else(|| panic!("{tag} is of one part"));
+        assert!(parts.parse::<u32>().unwrap() >= 3, "{tag}");
+    }
+    empty(&server);
+    done(&service, "full", &request_of(&backup, &json!({})));
+    holds(&server, &expected);
+}
+
+/// Protects: a backup that is canceled when some parts of its file are uploaded leaves nothing, no part either.
+fn a_canceled_backup_leaves_no_part(place: Place) {
+    let server = Server::embedded(1);
+    fill(&server);
+    let home = with_policy(&server, "{parallel: 1, parallel-write: 1}").at(place);
+    let service = home.serve();
+    hang(&server, &service);
+    let uploads = || {
+        let list = ask("GET", &format!("/{}?uploads", home.bucket())).into_body().read_to_string().unwrap();
+        list.matches(&format!("<Key>{}/", home.prefix())).count()
+    };
+    if place == Place::S3 {
+        eventually(|| uploads() == 1).unwrap_or_else(|()| panic!("nothing is uploaded:\n{}", service.log()));
+    }
+    service.post("/v1/backups/cancel/routine", None).is(202);
+    let ended = || service.json("/v1/backups/currentBackup/routine")["full"].is_null();
+    eventually(ended).unwrap_or_else(|()| panic!("it does not end:\n{}", service.log()));
+    assert_eq!(home.files(), [""; 0]);
+    if place == Place::S3 {
+        assert_eq!(uploads(), 0);
+    }
+    assert_eq!(home.raw().delete_unfinished(), 0);
+}
+
+/// Protects: what a service that was killed in the middle left of its backup is gone soon after the next start, parts too,
+/// and whole backups stay.
+fn what_a_crash_left_goes_at_the_next_start(place: Place) {
+    let server = Server::embedded(1);
+    fill(&server);
+    let home = with_policy(&server, "{parallel: 1, parallel-write: 1}").at(place);
+    let service = home.serve();
+    service.backup("full", "routine");
+    let whole = home.files();
+    hang(&server, &service);
+    // This kills it.
+    drop(service);
+    assert!(home.files().len() > whole.len(), "it left what it had claimed");
+    server.dev().knobs().refuse_partition(7, false).unwrap();
+    let service = home.serve();
+    service.logs(&["deleted what a crash left of a backup", "routine/backup/"]);
+    assert_eq!(home.files(), whole);
+    assert_eq!(home.raw().delete_unfinished(), 0);
+    service.backup("full", "routine");
+}

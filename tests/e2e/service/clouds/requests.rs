@@ -1,0 +1,58 @@
+//! How many requests it takes to find the backups.
+
+#[path = "../../../../storage/tests/support/proxy.rs"]
+#[allow(dead_code)]
+mod proxy;
+
+use abs_engine::catalog::{BackupKind, Catalog, namespace_folder, run_folder};
+use chrono::DateTime;
+use futures_util::{StreamExt as _, stream};
+use serde_json::Value;
+
+use self::proxy::Proxy;
+use super::{Place, in_every_cloud};
+use crate::service::place::BUCKET;
+
+in_every_cloud!(a_listing_takes_as_few_requests_as_it_says);
+
+/// Runs of one namespace each.
+const RUNS: usize = 200;
+
+/// Protects: what docs/STORAGE.md says a listing takes, counted between us and the provider.
+fn a_listing_takes_as_few_requests_as_it_says(place: Place) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let proxy = Proxy::before(&place.address()).await;
+        let folder = format!("tests/requests-{}-{place:?}", std::process::id());
+        let entry = place.entry(BUCKET, &folder).to_string();
+        let entry = entry.replace(&place.address(), &proxy.url(&place.address()));
+        let entry: abs_config::Storage =
+            serde_json::from_value(serde_json::from_str::<Value>(&entry).unwrap()).unwrap();
+        let storage = abs_storage::open(&entry.check().unwrap());
+        let written = (0..RUNS).map(|run| {
+            let created = DateTime::from_timestamp(1_704_110_400 + 3600 * run as i64, 0).unwrap();
+            let folder = run_folder("daily", BackupKind::Full, created, None).unwrap();
+            let path = namespace_folder(&folder, "test").unwrap().join("metadata.yaml").unwrap();
+            let text = format!(
+                "created: {created:?}\nfinished: {created:?}\nfrom: 0001-01-01T00:00:00Z\nnamespace: test\nrecord-count: 1\n\
+                 byte-count: 1\nfile-count: 1\nsecondary-index-count: 0\nudf-count: 0\ncompression: NONE\nencryption: NONE\n"
+            );
+            let storage = &storage;
+            async move { storage.put(&path, text.as_bytes()).await.unwrap() }
+        });
+        let written: Vec<_> = written.collect();
+        stream::iter(written).buffer_unordered(16).collect::<Vec<()>>().await;
+
+        let catalog = Catalog::new(storage.clone());
+        let count = async || {
+            let before = proxy.requests();
+            let listed = catalog.list("daily", BackupKind::Full, ..).await.unwrap();
+            assert_eq!((listed.backups.len(), listed.unreadable.len()), (RUNS, 0));
+            proxy.requests() - before
+        };
+        let (first, second) = (count().await, count().await);
+        println!("{place:?}: {RUNS} backups are listed with {first} requests, and again with {second}");
+        assert_eq!((first, second), (1 + RUNS + RUNS, 1 + RUNS));
+        storage.delete_prefix(&abs_storage::ObjectPath::root()).await.unwrap();
+    });
+}
