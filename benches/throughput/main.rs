@@ -1,8 +1,9 @@
 //! End-to-end throughput: the binary against a server, beside the speed at which that server sends and takes records.
 //!
-//!     cargo bench --bench throughput -- [--records N] [--runs N] [--json FILE] [--api]
+//!     cargo bench --bench throughput -- [--records N] [--runs N] [--json FILE] [--api | --s3]
 //!
-//! With `--api` it measures what reading the API of a service costs its backups, and how long answers take meanwhile.
+//! With `--api` it measures what reading the API of a service costs its backups, and how long answers take meanwhile; with
+//! `--s3` what backups to an S3 service in this process take, beside the same on the local disk.
 //!
 //! The server is the one of `ABS_TEST_AEROSPIKE=HOST:PORT`, else an embedded one in a process of its own. Its namespace
 //! `ABS_TEST_NAMESPACE` (else its last one) is WIPED and left empty. Prints a table of medians and the same as JSON.
@@ -12,6 +13,7 @@
 mod api;
 mod data;
 mod floors;
+mod s3;
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -28,6 +30,7 @@ struct Options {
     runs: usize,
     json: Option<String>,
     api: bool,
+    s3: bool,
 }
 
 fn main() {
@@ -40,6 +43,10 @@ fn main() {
         let (cluster, namespace) = runtime.block_on(fill(&options, &address));
         api::measure(&options, &address, &namespace);
         runtime.block_on(wipe(&cluster, &namespace));
+    } else if options.s3 {
+        let (cluster, namespace) = runtime.block_on(fill(&options, &address));
+        report(&options, &s3::measure(&options, &runtime, &address, &namespace));
+        runtime.block_on(wipe(&cluster, &namespace));
     } else {
         report(&options, &runtime.block_on(measure(&options, &address)));
     }
@@ -50,7 +57,7 @@ fn main() {
 }
 
 fn options() -> Options {
-    let mut options = Options { records: 1_000_000, runs: 5, json: None, api: false };
+    let mut options = Options { records: 1_000_000, runs: 5, json: None, api: false, s3: false };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut value = || words.next().unwrap_or_else(|| panic!("{word} needs a value"));
@@ -58,6 +65,7 @@ fn options() -> Options {
             "--records" => options.records = value().parse().expect("a number of records"),
             "--runs" => options.runs = value().parse().expect("a number of runs"),
             "--api" => options.api = true,
+            "--s3" => options.s3 = true,
             "--json" => options.json = Some(value()),
             // cargo bench says so by itself.
             "--bench" => {}
@@ -89,7 +97,7 @@ async fn connect(address: &str) -> Cluster {
 
 /// The runs of one row of the table.
 struct Row {
-    name: &'static str,
+    name: String,
     seconds: Vec<f64>,
     cpu: Vec<f64>,
     memory: Vec<f64>,
@@ -118,7 +126,7 @@ async fn measure(options: &Options, address: &str) -> Vec<Row> {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
     let rows = floors::prepare();
     let mut table = Vec::new();
-    let mut add = |name, runs: Vec<Run>| table.push(row(name, &runs));
+    let mut add = |name: &str, runs: Vec<Run>| table.push(row(name, &runs));
 
     let mut writes = Vec::new();
     // The first fill touches the server's memory for the first time and does not count.
@@ -209,9 +217,9 @@ async fn wipe(cluster: &Cluster, namespace: &str) {
     panic!("namespace {namespace} does not become empty: does somebody else write to it?");
 }
 
-fn row(name: &'static str, runs: &[Run]) -> Row {
+fn row(name: impl Into<String>, runs: &[Run]) -> Row {
     Row {
-        name,
+        name: name.into(),
         seconds: runs.iter().map(|run| run.seconds).collect(),
         cpu: runs.iter().filter_map(|run| run.cpu).collect(),
         memory: runs.iter().filter_map(|run| run.memory).collect(),
