@@ -1,7 +1,11 @@
 //! Backups to S3 services in this process, and to the local disk.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
 
+use abs_config::StorageSettings;
+use abs_storage::{ObjectPath, Storage};
 use tokio::runtime::Runtime;
 
 use super::{Options, Row, Run, abs, row};
@@ -58,9 +62,52 @@ pub fn measure(options: &Options, runtime: &Runtime, address: &str, namespace: &
             }
         }
     }
+    let mut table: Vec<Row> = Vec::new();
+    for (name, file) in &places {
+        let settings = match file {
+            None => StorageSettings::Local { path: folder.path().join("objects") },
+            Some(file) => {
+                let text = std::fs::read_to_string(file).expect("the file");
+                let document = abs_config::from_yaml::<abs_config::Storage>(&text).expect("a storage");
+                document.check().expect("a storage")
+            }
+        };
+        let storage = abs_storage::open(&settings);
+        let runs: Vec<Run> = (0..options.runs).map(|_| runtime.block_on(write(&storage))).collect();
+        table.push(row(format!("{WRITERS} objects of {} MiB to {name}", OBJECT >> 20), &runs));
+    }
     let names =
         FORMS.iter().flat_map(|(form, _)| places.iter().map(move |(name, _)| format!("{name}, {form}")));
-    names.zip(runs).map(|(name, runs)| row(name, &runs)).collect()
+    table.extend(names.zip(runs).map(|(name, runs)| row(name, &runs)));
+    table
+}
+
+/// Objects that are written at the same time, and the size of each in bytes.
+const WRITERS: usize = 8;
+const OBJECT: usize = 256 << 20;
+
+/// Writes objects and nothing else.
+async fn write(storage: &Arc<dyn Storage>) -> Run {
+    let start = Instant::now();
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|i| {
+            let storage = Arc::clone(storage);
+            tokio::spawn(async move {
+                let path = ObjectPath::new(&format!("{i}")).expect("a path");
+                let mut object = storage.create(&path).await.expect("an object");
+                let mut block = Vec::new();
+                for _ in 0..OBJECT >> 19 {
+                    block.resize(512 << 10, 7);
+                    object.write(&mut block).await.expect("a write");
+                }
+                object.commit().await.expect("a commit");
+            })
+        })
+        .collect();
+    for writer in writers {
+        writer.await.expect("a writer");
+    }
+    Run { seconds: start.elapsed().as_secs_f64(), bytes: (WRITERS * OBJECT) as f64, cpu: None, memory: None }
 }
 
 /// The file that names a service as a storage.
