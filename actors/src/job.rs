@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use abs_config::RoutineSettings;
+use abs_config::{ClusterSettings, RoutineSettings, SeedAddress};
 use abs_engine::EngineError;
 use abs_engine::catalog::BackupKind;
 use actix::{Addr, Message};
@@ -32,7 +32,36 @@ pub(crate) enum Job {
         actor: Addr<BackupJobActor>,
     },
     /// A restore that was asked of the service.
-    Restore(Addr<RestoreJobActor>),
+    Restore {
+        actor: Addr<RestoreJobActor>,
+        /// What no backup may read meanwhile; `None` until that is known.
+        reserved: Option<Reserved>,
+    },
+}
+
+/// Namespaces of a cluster that are being restored.
+#[derive(Debug)]
+pub(crate) struct Reserved {
+    pub cluster: Arc<ClusterSettings>,
+    pub namespaces: Vec<String>,
+}
+
+impl Reserved {
+    /// A namespace that a backup would read while it is being restored.
+    pub(crate) fn conflict(&self, backup: &RoutineSettings) -> Option<&str> {
+        let is_read = |namespace: &&String| {
+            backup.namespaces.is_empty() || backup.namespaces.iter().any(|name| name.as_str() == **namespace)
+        };
+        let found = self.namespaces.iter().find(is_read)?;
+        is_same_cluster(&self.cluster, &backup.cluster).then_some(found)
+    }
+}
+
+/// Whether two entries mean the same cluster: they have a seed node in common.
+fn is_same_cluster(one: &ClusterSettings, other: &ClusterSettings) -> bool {
+    let is_seed =
+        |seed: &SeedAddress| other.seeds.iter().any(|s| (&s.host, s.port) == (&seed.host, seed.port));
+    one.seeds.iter().any(is_seed)
 }
 
 impl Job {
@@ -40,7 +69,7 @@ impl Job {
     pub(crate) fn cancel(&self) {
         match self {
             Self::Backup(actor) | Self::Run { actor, .. } => actor.do_send(Cancel),
-            Self::SingleRestore(actor) | Self::Restore(actor) => actor.do_send(Cancel),
+            Self::SingleRestore(actor) | Self::Restore { actor, .. } => actor.do_send(Cancel),
         }
     }
 }

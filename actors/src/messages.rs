@@ -23,7 +23,7 @@ pub use jobs::{
     CancelJob, GetJob, JobCounters, JobEnd, JobId, JobStatus, StartBackup, StartRestore, WaitForJob,
 };
 pub use restores::{
-    CancelRestore, GetRestore, JobState, ListRestores, RestorePath, RestoreStatus, RestoreToTime,
+    CancelRestore, GetRestore, JobState, ListRestores, PlanWait, RestorePath, RestoreStatus, RestoreToTime,
     StatusFilter,
 };
 pub use system::{CheckReadiness, Event, Readiness, RenderMetrics, Shutdown, Subscribe};
@@ -42,6 +42,9 @@ pub enum RequestError {
     /// The request itself is wrong.
     #[error("{0}")]
     Invalid(String),
+    /// Something that runs stands against it.
+    #[error("{0}")]
+    Conflict(String),
     /// The service is stopping and takes no new work.
     #[error("the service is stopping")]
     Stopping,

@@ -1,12 +1,12 @@
-//! One restore: the backups it reads, their files, and the workers that get them.
+//! One restore: the chains it reads, their files, and the workers that read them.
 //!
-//! The [`driver`](crate::restore_run) of the restore, a task of the runtime, begins a backup and hands its files over with
-//! [`ReadFiles`]; this actor starts workers, gives each a file, or a share of one, whenever it asks with [`TakeFile`], and
-//! answers the driver when all workers have gone home.
+//! The [`driver`](crate::restore_run) of the restore, a task of the runtime, plans it, and hands the files of each link of a
+//! chain over with [`ReadFiles`]; this actor starts workers, gives each a file, or a share of one, whenever it asks with
+//! [`TakeFile`], and answers the driver when all workers have ended.
 //!
 //! | message | from | answer |
 //! |---|---|---|
-//! | [`BeginBackup`] | driver | |
+//! | [`BeginChain`] | driver | |
 //! | [`ReadFiles`] | driver | when all files are read, or the run has failed |
 //! | [`TakeFile`] | worker | the next file; `None` when there are no more |
 //! | [`WorkerEnded`] | watcher of a worker | |
@@ -19,7 +19,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use abs_engine::{
-    EngineError, FileQueue, FileTask, FileTaskId, RestoreProgress, RestoreReport, RestoreRun,
+    ChainRestore, EngineError, FileQueue, FileTask, FileTaskId, RestoreProgress, RestoreReport,
     RestoreSnapshot, RestoreWorker,
 };
 use actix::{
@@ -33,26 +33,30 @@ use tokio_util::sync::CancellationToken;
 use crate::job::{Amounts, Cancel, End, Falls, Pace, end_of, fallen};
 use crate::messages::system::{Event, JobLabel, JobWork};
 use crate::messages::{
-    GetJob, JobCounters, JobEnd, JobId, JobState, JobStatus, RestoreStatus, RunningJob, StartRestore,
-    WaitForJob,
+    GetJob, JobCounters, JobEnd, JobId, JobState, JobStatus, RequestError, RestoreStatus, RunningJob,
+    StartRestore, WaitForJob,
 };
-use crate::restore_run::{self, RestoreWork};
+use crate::restore_run::{self, RestoreWork, ServiceRestore};
 use crate::shared::Shared;
 use crate::supervisor::{Ended, JobEnded, SupervisorActor};
 
 /// How often the job's progress is looked at and told.
 const TICK: Duration = Duration::from_secs(1);
 
-/// A backup begins to be read.
+/// The restore of a chain begins.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub(crate) struct BeginBackup(pub Arc<RestoreProgress>);
+pub(crate) struct BeginChain {
+    pub progress: Arc<RestoreProgress>,
+    /// How many records its backups hold, if that is known.
+    pub expected: Option<u64>,
+}
 
 /// Reads all files of a queue.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct ReadFiles {
-    pub run: Arc<RestoreRun>,
+    pub run: Arc<ChainRestore>,
     pub queue: FileQueue,
     /// How many workers read.
     pub workers: usize,
@@ -97,10 +101,10 @@ pub struct RestoreJobActor {
     cancel: CancellationToken,
     _falls: Falls,
     pace: Pace,
-    /// Of every backup read so far.
-    backups: Vec<Arc<RestoreProgress>>,
-    /// Records of all backups there are to read; 0 when that is not known.
-    expected: u64,
+    /// Of every chain begun so far.
+    chains: Vec<Arc<RestoreProgress>>,
+    /// Records of these chains, if that is known.
+    expected: Option<u64>,
     readings: HashMap<ReadingId, Reading>,
     last_reading: ReadingId,
     end: End,
@@ -109,7 +113,7 @@ pub struct RestoreJobActor {
 /// The reading of a queue.
 #[derive(Debug)]
 struct Reading {
-    run: Arc<RestoreRun>,
+    run: Arc<ChainRestore>,
     queue: FileQueue,
     /// Workers that have not gone home.
     workers: usize,
@@ -125,19 +129,22 @@ impl RestoreJobActor {
         supervisor: Addr<SupervisorActor>,
     ) -> Addr<Self> {
         let log = shared.log.new(o!("job" => id.0));
-        Self::begin(shared, id, None, 0, log, supervisor, |job, cancel| async move {
+        Self::begin(shared, id, None, log, supervisor, |job, cancel| async move {
             restore_run::single(start, &job, &cancel).await.map(|report| vec![report])
         })
     }
 
-    /// Starts a restore that was asked of the service.
-    pub(crate) fn of_service(
+    /// Starts a restore that was asked of the service, of a `routine` when it is one to a point in time.
+    pub(crate) fn of_service<P>(
         shared: &Arc<Shared>,
-        id: JobId,
-        work: RestoreWork,
+        routine: Option<String>,
+        restore: ServiceRestore<P>,
         supervisor: Addr<SupervisorActor>,
-    ) -> Addr<Self> {
-        let routine = work.routine.clone();
+    ) -> Addr<Self>
+    where
+        P: Future<Output = Result<RestoreWork, RequestError>> + Send + 'static,
+    {
+        let id = restore.id;
         let log = match &routine {
             Some(routine) => {
                 shared.log.new(o!("job" => id.0, "routine" => routine.clone(), "type" => "restore"))
@@ -146,13 +153,12 @@ impl RestoreJobActor {
         };
         info!(log, "restore started");
         shared.metrics.restore_started();
-        let job = JobLabel { id, work: JobWork::Restore { routine: routine.clone() } };
+        let work = JobWork::Restore { routine };
+        let job = JobLabel { id, work: work.clone() };
         shared.publish(|at| Event::JobStarted { at, job });
-        let expected = work.expected_records();
-        let label = Some(JobWork::Restore { routine });
-        let (sharing, work_log) = (Arc::clone(shared), log.clone());
-        Self::begin(shared, id, label, expected, log, supervisor, |job, cancel| async move {
-            work.restore(&sharing, &work_log, &job, &cancel).await
+        let (sharing, driver_log) = (Arc::clone(shared), log.clone());
+        Self::begin(shared, id, Some(work), log, supervisor, |job, cancel| async move {
+            restore.run(&sharing, &driver_log, &job, &cancel).await
         })
     }
 
@@ -161,7 +167,6 @@ impl RestoreJobActor {
         shared: &Arc<Shared>,
         id: JobId,
         work: Option<JobWork>,
-        expected: u64,
         log: Logger,
         supervisor: Addr<SupervisorActor>,
         drive: impl FnOnce(Addr<Self>, CancellationToken) -> F,
@@ -200,6 +205,7 @@ impl RestoreJobActor {
                                 ),
                                 state: JobState::Failed,
                                 error: None,
+                                warnings: Vec::new(),
                             });
                         let label = JobLabel { id, work };
                         let (status, told) =
@@ -223,8 +229,8 @@ impl RestoreJobActor {
                 log,
                 cancel,
                 _falls: falls,
-                backups: Vec::new(),
-                expected,
+                chains: Vec::new(),
+                expected: Some(0),
                 readings: HashMap::new(),
                 last_reading: 0,
                 end,
@@ -234,19 +240,18 @@ impl RestoreJobActor {
 
     fn snapshot(&self) -> RestoreSnapshot {
         let mut sum = RestoreSnapshot { elapsed: self.pace.elapsed(), ..RestoreSnapshot::default() };
-        for part in self.backups.iter().map(|progress| progress.snapshot()) {
+        for part in self.chains.iter().map(|progress| progress.snapshot()) {
             sum += part;
         }
         sum
     }
 
     fn amounts(&self, sum: &RestoreSnapshot) -> Amounts {
-        let settled = sum.inserted + sum.fresher + sum.existed + sum.ignored + sum.skipped + sum.expired;
         Amounts {
-            expected: self.expected,
-            done: settled,
+            expected: self.expected.unwrap_or_default(),
+            done: sum.settled(),
             bytes: sum.bytes_read,
-            pipeline: sum.read.saturating_sub(settled),
+            pipeline: sum.read.saturating_sub(sum.settled()),
             share: sum.bytes_read as f64 / sum.total_bytes.max(1) as f64,
         }
     }
@@ -276,7 +281,7 @@ impl RestoreJobActor {
 async fn work(
     job: Addr<RestoreJobActor>,
     reading: ReadingId,
-    run: Arc<RestoreRun>,
+    run: Arc<ChainRestore>,
 ) -> Result<(), EngineError> {
     let mut worker = RestoreWorker::new(run);
     let mut ended = None;
@@ -296,11 +301,12 @@ impl Actor for RestoreJobActor {
     }
 }
 
-impl Handler<BeginBackup> for RestoreJobActor {
+impl Handler<BeginChain> for RestoreJobActor {
     type Result = ();
 
-    fn handle(&mut self, BeginBackup(progress): BeginBackup, _: &mut Self::Context) {
-        self.backups.push(progress);
+    fn handle(&mut self, BeginChain { progress, expected }: BeginChain, _: &mut Self::Context) {
+        self.chains.push(progress);
+        self.expected = self.expected.zip(expected).map(|(sum, more)| sum + more);
     }
 }
 
@@ -379,7 +385,8 @@ impl Handler<GetStatus> for RestoreJobActor {
         let counts = self.snapshot();
         let ended = is_last.then(|| self.pace.elapsed());
         let job = self.pace.progress(self.id, self.amounts(&counts), ended);
-        MessageResult(RestoreStatus { counts, job, state: JobState::Running, error: None })
+        let warnings = self.chains.iter().flat_map(|progress| progress.warnings()).collect();
+        MessageResult(RestoreStatus { counts, job, state: JobState::Running, error: None, warnings })
     }
 }
 

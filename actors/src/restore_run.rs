@@ -1,34 +1,53 @@
 //! What a restore does, step by step, on the runtime.
 //!
-//! The namespaces of a restore to a point in time are restored at the same time, the backups of each one after the other:
-//! from the oldest to the newest, so that later records overwrite earlier ones; or, into an empty namespace, from the
-//! newest to the oldest, creating only what is not there yet, which writes every record once.
+//! The namespaces of a restore to a point in time are restored at the same time, each of them as one chain.
 
 use std::sync::Arc;
 
 use abs_cluster::Cluster;
 use abs_config::{ClusterSettings, RestoreSettings, Secret};
-use abs_engine::catalog::listing::AT_ONCE;
 use abs_engine::{
-    EngineError, Metadata, RestoreLimits, RestorePlan, RestoreProgress, RestoreReport, RestoreRun,
-    check_readable,
+    ChainRestore, EngineError, Link, RestoreLimits, RestorePlan, RestoreProgress, RestoreReport,
+    RestoreSnapshot,
 };
-use abs_storage::{ObjectPath, Storage};
-use actix::Addr;
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use abs_storage::Storage;
+use actix::{Addr, Message, Recipient};
 use slog::{Logger, error, info, warn};
-use tokio::sync::OwnedRwLockReadGuard;
+use tokio::sync::{OwnedRwLockReadGuard, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::job::fallen;
 use crate::messages::system::{Event, JobLabel};
-use crate::messages::{JobState, RestoreStatus, StartRestore};
+use crate::messages::{JobId, JobState, RequestError, RestoreStatus, StartRestore};
 use crate::metrics::Totals;
-use crate::restore_job::{BeginBackup, ReadFiles, RestoreJobActor};
+use crate::restore_job::{BeginChain, ReadFiles, RestoreJobActor};
 use crate::run_error::RunError;
 use crate::settings;
 use crate::shared::Shared;
+
+/// Restores one chain: the files of each link are read by the workers of the job's actor.
+async fn restore_chain(
+    job: &Addr<RestoreJobActor>,
+    cluster: &Cluster,
+    storage: &Arc<dyn Storage>,
+    chain: &Chain,
+    plan: &RestorePlan,
+    limits: &Arc<RestoreLimits>,
+    cancel: &CancellationToken,
+) -> Result<RestoreReport, EngineError> {
+    let progress = Arc::new(RestoreProgress::default());
+    let begin = BeginChain { progress: Arc::clone(&progress), expected: chain.records };
+    job.send(begin).await.map_err(fallen)?;
+    let run = ChainRestore::begin(cluster, storage, &chain.links, plan, limits, &progress, cancel).await?;
+    while let Some(queue) = run.next_link().await {
+        let read = ReadFiles { run: Arc::clone(&run), queue, workers: plan.parallel.max(1) };
+        if let Err(e) = job.send(read).await {
+            run.fail(fallen(e));
+        }
+    }
+    run.finish().await
+}
 
 /// Makes the one restore that the command line asked for.
 pub(crate) async fn single(
@@ -36,156 +55,175 @@ pub(crate) async fn single(
     job: &Addr<RestoreJobActor>,
     cancel: &CancellationToken,
 ) -> Result<RestoreReport, EngineError> {
-    let StartRestore { cluster, storage, folder, plan } = start;
-    let limits = RestoreLimits::new(&plan);
-    piece(job, &cluster, &storage, &folder, &plan, &limits, cancel).await
+    let StartRestore { cluster, storage, links, plan } = start;
+    let limits = RestoreLimits::new(&plan, 1);
+    let chain = Chain { source: plan.source.clone(), links, records: None };
+    restore_chain(job, &cluster, &storage, &chain, &plan, &limits, cancel).await
 }
 
-/// Restores one backup: its files are read by the workers of the job's actor.
-async fn piece(
-    job: &Addr<RestoreJobActor>,
-    cluster: &Cluster,
-    storage: &Arc<dyn Storage>,
-    folder: &ObjectPath,
-    plan: &RestorePlan,
-    limits: &Arc<RestoreLimits>,
-    cancel: &CancellationToken,
-) -> Result<RestoreReport, EngineError> {
-    let progress = Arc::new(RestoreProgress::default());
-    job.send(BeginBackup(Arc::clone(&progress))).await.map_err(fallen)?;
-    let (run, queue) = RestoreRun::begin(cluster, storage, folder, plan, limits, &progress, cancel).await?;
-    let read = ReadFiles { run: Arc::clone(&run), queue, workers: plan.parallel.max(1) };
-    if let Err(e) = job.send(read).await {
-        run.fail(fallen(e));
-    }
-    run.finish().await
+/// The links to restore into one namespace, the newest first.
+#[derive(Clone, Debug)]
+pub(crate) struct Chain {
+    /// The namespace that they are backups of.
+    pub source: String,
+    pub links: Vec<Link>,
+    /// How many records they hold, if that is known.
+    pub records: Option<u64>,
 }
 
-/// A restore that was asked of the service.
+/// What a restore that was asked of the service is to do.
 #[derive(Debug)]
 pub(crate) struct RestoreWork {
-    /// The routine, of a restore to a point in time.
-    pub routine: Option<String>,
     /// The cluster to write to.
     pub cluster: Arc<ClusterSettings>,
     /// The storage to read from.
     pub storage: Arc<dyn Storage>,
     pub policy: RestoreSettings,
     pub encryption_key: Option<Secret>,
-    /// Of each namespace the backups to restore, from the oldest to the newest.
-    pub chains: Vec<Vec<Piece>>,
-    /// An empty namespace may be restored from the newest backup to the oldest.
-    pub reorder: bool,
+    /// One for each namespace.
+    pub chains: Vec<Chain>,
     /// Keeps retention away from what is read.
     pub reading: Option<OwnedRwLockReadGuard<()>>,
 }
 
-/// One backup to restore.
-#[derive(Clone, Debug)]
-pub(crate) struct Piece {
-    pub folder: ObjectPath,
-    pub metadata: Arc<Metadata>,
+/// Keeps backups of some namespaces from running until the restore has ended; refused while one of them runs.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), RequestError>")]
+pub(crate) struct ReserveNamespaces {
+    pub id: JobId,
+    pub cluster: Arc<ClusterSettings>,
+    pub namespaces: Vec<String>,
 }
 
-impl RestoreWork {
-    /// Records in all backups.
-    pub(crate) fn expected_records(&self) -> u64 {
-        self.chains.iter().flatten().map(|piece| piece.metadata.record_count).sum()
-    }
+/// A restore that was asked of the service, and those who wait for its plan.
+pub(crate) struct ServiceRestore<P> {
+    pub id: JobId,
+    /// Finds out what there is to restore.
+    pub plan: P,
+    /// Is sent whether the restore can be made, when that is known.
+    pub planned: oneshot::Sender<Result<(), RequestError>>,
+    pub reserve: Recipient<ReserveNamespaces>,
+}
 
-    /// Restores everything.
-    pub(crate) async fn restore(
+impl<P> ServiceRestore<P>
+where
+    P: Future<Output = Result<RestoreWork, RequestError>>,
+{
+    /// Plans the restore, reports the plan, and carries it out.
+    pub(crate) async fn run(
         self,
         shared: &Shared,
         log: &Logger,
         job: &Addr<RestoreJobActor>,
         cancel: &CancellationToken,
     ) -> Result<Vec<RestoreReport>, EngineError> {
-        let all = self.all(shared, log, job, cancel).await;
-        all.map_err(|e| match e {
-            RunError::Engine(e) => e,
-            other => EngineError::Plan(other.to_string()),
-        })
+        let planning = prepare(self.id, self.plan, self.reserve, shared);
+        let prepared = cancel.run_until_cancelled(planning).await;
+        let (refusal, prepared) = match prepared.unwrap_or(Err(EngineError::Canceled.into())) {
+            Ok(prepared) => (None, Ok(prepared)),
+            Err(Unprepared::Refused(e)) => (Some(e.clone()), Err(EngineError::Plan(e.to_string()))),
+            Err(Unprepared::Failed(RunError::Engine(e))) => (None, Err(e)),
+            Err(Unprepared::Failed(e)) => (None, Err(EngineError::Plan(e.to_string()))),
+        };
+        // A request that waits no longer needs no answer.
+        let _ = self.planned.send(refusal.map_or(Ok(()), Err));
+        prepared?.restore(log, job, cancel).await
     }
+}
 
-    /// Fails when one of several backups lies in an archive, before the first of them is restored.
-    async fn check_readable(&self) -> Result<(), EngineError> {
-        let pieces: Vec<_> = self.chains.iter().flatten().collect();
-        if pieces.len() < 2 {
-            // It is looked at before anything of it is restored.
-            return Ok(());
-        }
-        let checks = pieces.into_iter().map(|piece| check_readable(&*self.storage, &piece.folder));
-        let checks: Vec<_> = checks.collect();
-        stream::iter(checks).buffer_unordered(AT_ONCE).try_collect().await
+/// Why a restore cannot begin.
+enum Unprepared {
+    /// The request cannot be carried out.
+    Refused(RequestError),
+    /// Something that the request does not say failed.
+    Failed(RunError),
+}
+
+impl<E: Into<RunError>> From<E> for Unprepared {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
     }
+}
 
-    async fn all(
+async fn prepare(
+    id: JobId,
+    plan: impl Future<Output = Result<RestoreWork, RequestError>>,
+    reserve: Recipient<ReserveNamespaces>,
+    shared: &Shared,
+) -> Result<Prepared, Unprepared> {
+    let work = plan.await.map_err(Unprepared::Refused)?;
+    let key = settings::key(&work.policy.encryption, work.encryption_key.as_ref()).await?;
+    let plans: Vec<_> = work
+        .chains
+        .iter()
+        .map(|chain| RestorePlan::from_settings(&work.policy, &chain.source, key.clone()))
+        .collect();
+    let namespaces: Vec<_> = plans.iter().map(|plan| plan.destination.clone()).collect();
+    let reserved =
+        reserve.send(ReserveNamespaces { id, cluster: Arc::clone(&work.cluster), namespaces }).await;
+    reserved.map_err(|_| Unprepared::Refused(RequestError::Stopping))?.map_err(Unprepared::Refused)?;
+    let lease = shared.clusters.lease(&work.cluster).await?;
+    let known = lease.cluster.namespaces().await.map_err(EngineError::from)?;
+    if let Some(plan) = plans.iter().find(|plan| !known.contains(&plan.destination)) {
+        return Err(Unprepared::Refused(RequestError::Invalid(format!(
+            "the cluster has no namespace {}, only {}",
+            plan.destination,
+            known.join(", ")
+        ))));
+    }
+    Ok(Prepared { work, plans, lease })
+}
+
+/// A restore that can begin.
+struct Prepared {
+    work: RestoreWork,
+    /// In the order of the chains.
+    plans: Vec<RestorePlan>,
+    lease: Arc<crate::shared::Lease>,
+}
+
+impl Prepared {
+    async fn restore(
         self,
-        shared: &Shared,
         log: &Logger,
         job: &Addr<RestoreJobActor>,
         cancel: &CancellationToken,
-    ) -> Result<Vec<RestoreReport>, RunError> {
-        let canceled = || RunError::Engine(EngineError::Canceled);
-        let connect = cancel.run_until_cancelled(shared.clusters.lease(&self.cluster));
-        let lease = connect.await.ok_or_else(canceled)??;
-        let key =
-            cancel.run_until_cancelled(settings::key(&self.policy.encryption, self.encryption_key.as_ref()));
-        let key = key.await.ok_or_else(canceled)??;
-        let readable = cancel.run_until_cancelled(self.check_readable());
-        readable.await.ok_or_else(canceled)??;
-        let limits = RestoreLimits::new(&RestorePlan::from_settings(&self.policy, "", None));
+    ) -> Result<Vec<RestoreReport>, EngineError> {
+        let RestoreWork { storage, policy, chains, reading, .. } = self.work;
+        let limits = RestoreLimits::new(&RestorePlan::from_settings(&policy, "", None), chains.len());
         let mut namespaces = JoinSet::new();
         // When one namespace fails there is no point in filling the others.
         let stop = cancel.child_token();
-        for mut chain in self.chains {
-            let Some(source) = chain.first().map(|piece| piece.metadata.namespace.clone()) else { continue };
-            let mut plan = RestorePlan::from_settings(&self.policy, &source, key.clone());
-            let (cluster, storage, limits) =
-                (lease.cluster.clone(), Arc::clone(&self.storage), Arc::clone(&limits));
-            let (job, log, stop, reorder) = (job.clone(), log.clone(), stop.clone(), self.reorder);
+        for (chain, plan) in chains.into_iter().zip(self.plans) {
+            let (cluster, storage) = (self.lease.cluster.clone(), Arc::clone(&storage));
+            let (limits, job, log, stop) = (Arc::clone(&limits), job.clone(), log.clone(), stop.clone());
             namespaces.spawn(async move {
-                if reorder && chain.len() > 1 {
-                    let statistics = cluster.statistics(&plan.destination);
-                    let statistics = stop.run_until_cancelled(statistics).await.ok_or(EngineError::Canceled)??;
-                    if statistics.master_objects == 0 {
-                        info!(log, "the namespace is empty: restoring the newest backup first"; "namespace" => &plan.destination);
-                        chain.reverse();
-                        plan.unique = true;
-                    }
-                }
-                let mut reports = Vec::new();
-                for Piece { folder, .. } in &chain {
-                    info!(log, "restoring"; "backup" => %folder, "namespace" => &plan.destination);
-                    reports.push(piece(&job, &cluster, &storage, folder, &plan, &limits, &stop).await?);
-                }
-                Ok::<_, EngineError>(reports)
+                let folders: Vec<_> =
+                    chain.links.iter().flat_map(|link| &link.folders).map(ToString::to_string).collect();
+                info!(log, "restoring"; "backups" => folders.join(", "), "namespace" => &plan.destination);
+                restore_chain(&job, &cluster, &storage, &chain, &plan, &limits, &stop).await
             });
         }
         let mut reports = Vec::new();
         let mut failure = None;
         while let Some(ended) = namespaces.join_next().await {
             match ended.unwrap_or_else(|e| Err(EngineError::Worker(e.to_string()))) {
-                Ok(done) => reports.extend(done),
+                Ok(report) => reports.push(report),
                 Err(e) => {
                     stop.cancel();
-                    // Who was stopped says no more than that.
+                    // A namespace that was stopped gives no reason.
                     if matches!(failure, None | Some(EngineError::Canceled)) {
                         failure = Some(e);
                     }
                 }
             }
         }
-        drop(self.reading);
-        match failure {
-            Some(e) => Err(e.into()),
-            None => Ok(reports),
-        }
+        drop(reading);
+        failure.map_or(Ok(reports), Err)
     }
 }
 
-/// Counts and logs the end of a restore; returns how it stands for good, and the event, to be told when everybody within
+/// Counts and logs the end of a restore; returns its final status, and the event, to be published when the supervisor
 /// knows of the end.
 pub(crate) fn conclude(
     shared: &Shared,
@@ -199,21 +237,24 @@ pub(crate) fn conclude(
         Err(EngineError::Canceled) => (JobState::Canceled, None),
         Err(e) => (JobState::Failed, Some(e.to_string())),
     };
-    let counts = status.counts;
-    let totals = Totals { records: counts.inserted, bytes: counts.bytes_read, duration: status.job.duration };
+    let RestoreStatus { counts, job, warnings, .. } = status;
+    let RestoreSnapshot { inserted, read, .. } = counts;
     match &error {
-        Some(e) => error!(log, "restore failed"; "error" => e, "inserted" => counts.inserted),
-        None if state == JobState::Canceled => warn!(log, "restore canceled"; "inserted" => counts.inserted),
-        None => info!(log, "restore done"; "inserted" => counts.inserted, "read" => counts.read),
+        Some(e) => error!(log, "restore failed"; "error" => e, "inserted" => inserted),
+        None if state == JobState::Canceled => warn!(log, "restore canceled"; "inserted" => inserted),
+        None => info!(log, "restore done"; "inserted" => inserted, "read" => read),
+    }
+    for warning in &warnings {
+        warn!(log, "{warning}");
     }
     if let Ok(reports) = result {
         for name in reports.iter().flat_map(|report| &report.conflicting_indexes) {
             warn!(log, "the index exists already with another definition and was left alone"; "index" => name);
         }
     }
+    let totals = Totals { records: inserted, bytes: counts.bytes_read, duration: job.duration };
     shared.metrics.restore_ended(state.into(), totals);
-    let status = RestoreStatus { counts, job: status.job, state, error };
-    let (error, progress) = (status.error.clone(), status.job.clone());
-    let event = Event::JobFinished { at: shared.clock.now(), job: label, state, error, progress };
-    (status, event)
+    let (told, progress) = (error.clone(), job.clone());
+    let event = Event::JobFinished { at: shared.clock.now(), job: label, state, error: told, progress };
+    (RestoreStatus { counts, job, state, error, warnings }, event)
 }

@@ -29,7 +29,7 @@ use crate::messages::system::Event;
 use crate::messages::{JobId, JobState, RequestError, RoutineState};
 use crate::metrics::{Outcome, Totals};
 use crate::shared::Shared;
-use crate::supervisor::{StartRun, SupervisorActor};
+use crate::supervisor::{NoRun, StartRun, SupervisorActor};
 
 /// Backups that may be asked for with a delay at the same time: each takes memory until its time has come.
 const MOST_DELAYED: usize = 1000;
@@ -273,9 +273,13 @@ impl RoutineActor {
         context.wait(asked.into_actor(self).map(move |answer, actor, _| {
             let lane = actor.lane(kind);
             lane.starting = false;
-            // A supervisor that is gone or stopping starts nothing.
-            if let Ok(Some((id, job))) = answer {
-                lane.runs.push(Run { id, actor: job, folder });
+            match answer {
+                Ok(Ok((id, job))) => lane.runs.push(Run { id, actor: job, folder }),
+                Ok(Err(NoRun::Restoring(namespace))) => {
+                    actor.skip(kind, &format!("namespace {namespace} is being restored"));
+                }
+                // A supervisor that has ended or is stopping starts nothing.
+                Ok(Err(NoRun::Stopping)) | Err(_) => {}
             }
         }));
     }

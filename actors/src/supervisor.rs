@@ -4,7 +4,8 @@
 //!
 //! | message | from | answer |
 //! |---|---|---|
-//! | [`StartRun`] | a routine | the new job, unless the service is stopping |
+//! | [`StartRun`] | a routine | the new job, or why there is none |
+//! | `ReserveNamespaces` | the driver of a restore | whether it may write to them |
 //! | [`JobEnded`] | the watcher of a job | |
 
 use std::collections::{BTreeMap, HashMap};
@@ -44,11 +45,20 @@ const WATCH: Duration = Duration::from_secs(1);
 
 /// A routine asks for a run of its own.
 #[derive(Debug, Message)]
-#[rtype(result = "Option<(JobId, Addr<BackupJobActor>)>")]
+#[rtype(result = "Result<(JobId, Addr<BackupJobActor>), NoRun>")]
 pub(crate) struct StartRun {
     pub settings: Arc<RoutineSettings>,
     pub kind: BackupKind,
     pub created: DateTime<Utc>,
+}
+
+/// Why a run is not started.
+#[derive(Debug)]
+pub(crate) enum NoRun {
+    /// The service is stopping.
+    Stopping,
+    /// This namespace is being restored.
+    Restoring(String),
 }
 
 /// A job has ended, in whatever way.
@@ -273,14 +283,22 @@ impl Handler<StartRun> for SupervisorActor {
 
     fn handle(&mut self, start: StartRun, context: &mut Self::Context) -> Self::Result {
         if self.stopping {
-            return MessageResult(None);
+            return MessageResult(Err(NoRun::Stopping));
+        }
+        let reserved = self.jobs.values().filter_map(|job| match job {
+            Job::Restore { reserved, .. } => reserved.as_ref(),
+            _ => None,
+        });
+        let conflict = reserved.into_iter().find_map(|reserved| reserved.conflict(&start.settings));
+        if let Some(namespace) = conflict {
+            return MessageResult(Err(NoRun::Restoring(namespace.to_owned())));
         }
         let id = self.shared.new_id();
         let StartRun { settings, kind, created } = start;
         let run_of = Arc::clone(&settings);
         let actor = BackupJobActor::run_of(&self.shared, id, run_of, kind, created, context.address());
         self.add(id, Job::Run { settings, kind, created, actor: actor.clone() });
-        MessageResult(Some((id, actor)))
+        MessageResult(Ok((id, actor)))
     }
 }
 

@@ -112,6 +112,15 @@ pub struct RestorePolicy {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(default = 0, example = 86400)]
     pub extra_ttl: Option<i64>,
+    /// A backup whose files do not hold what its metadata.yaml says is restored as far as it is there; false by default.
+    #[serde(rename = "override", skip_serializing_if = "Option::is_none")]
+    #[schema(default = false)]
+    pub override_counts: Option<bool>,
+    /// Memory in MiB for the digests of the newer backups of chains, from 1 to 65,536; 256 by default. What does not fit is
+    /// kept in a temporary file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(default = 256, minimum = 1, maximum = 65536)]
+    pub chain_memory: Option<i64>,
 }
 
 /// The document `dto.TimestampRestorePolicy`: a [`RestorePolicy`] without `compression`, which each backup's metadata
@@ -227,6 +236,10 @@ pub struct RestoreSettings {
     pub retry: Retry,
     /// Seconds added to the life of records that expire.
     pub extra_ttl: u32,
+    /// Whether a backup whose files do not hold what its metadata.yaml says is restored as far as it is there.
+    pub override_counts: bool,
+    /// Memory for the digests of the newer backups of chains, in MiB.
+    pub chain_memory: u32,
 }
 
 impl Default for RestoreSettings {
@@ -279,6 +292,8 @@ impl RestorePolicy {
                 .settings(&mut check.inside("compression")),
             retry: self.retry_policy.clone().unwrap_or_default().settings(&mut check.inside("retry-policy")),
             extra_ttl: check.limit("extra-ttl", self.extra_ttl, 0),
+            override_counts: yes(self.override_counts),
+            chain_memory: check.number("chain-memory", self.chain_memory, 256, 1..=65_536) as u32,
         }
     }
 

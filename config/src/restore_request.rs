@@ -79,7 +79,7 @@ pub struct RestoreTimestampRequest {
     /// The name of a configured Secret Agent, instead of `secret-agent`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret_agent_name: Option<String>,
-    /// An empty namespace is not restored from the newest backup to the oldest; false by default.
+    /// Accepted for compatibility, without effect: a chain is always restored from its newest backup to its oldest.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(default = false)]
     pub disable_reordering: Option<bool>,
@@ -115,8 +115,6 @@ pub struct RestoreTimestampSettings {
     pub policy: RestoreSettings,
     /// The encryption key; none if the policy says that the backups are not encrypted.
     pub encryption_key: Option<Secret>,
-    /// Whether an empty namespace may be restored from the newest backup to the oldest.
-    pub reorder: bool,
 }
 
 impl Secrets for RestoreRequest {
@@ -216,7 +214,6 @@ impl RestoreTimestampRequest {
                 storage: storage.usable()?,
                 policy,
                 encryption_key,
-                reorder: !self.disable_reordering.unwrap_or(false),
             })
         })
     }
@@ -411,12 +408,12 @@ backup-routines:
     fn a_point_in_time_is_restored_by_the_routine() {
         let own = restore_to(r#"{"routine":"daily","time":1710671632452}"#).unwrap();
         assert_eq!((host(&own.cluster), folder(&own.storage)), ("h", "/s"));
-        assert_eq!((own.time.epoch_ms(), own.reorder), (1_710_671_632_452, true));
+        assert_eq!(own.time.epoch_ms(), 1_710_671_632_452);
         let other = restore_to(
             r#"{"routine":"daily","time":1710671632452,"destination-name":"d","disable-reordering":true}"#,
         )
         .unwrap();
-        assert_eq!((host(&other.cluster), folder(&other.storage), other.reorder), ("i", "/s", false));
+        assert_eq!((host(&other.cluster), folder(&other.storage)), ("i", "/s"));
         let gone = r#"{"routine":"gone","time":1710671632452,"destination-name":"d","source-name":"t"}"#;
         assert_eq!(
             restore_to(gone).unwrap().routine,

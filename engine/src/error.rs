@@ -1,5 +1,7 @@
 //! Why a backup or a restore ended early; one line to the user.
 
+use std::path::PathBuf;
+
 use abs_asb::{EncodeError, FileError, FrameError};
 use abs_cluster::{ClusterError, ResultCode};
 use abs_storage::StorageError;
@@ -103,6 +105,20 @@ pub enum EngineError {
         expected: String,
         /// What was found.
         found: String,
+    },
+    /// The digests of the newer backups of a chain do not fit.
+    #[error(
+        "cannot keep the digests of the newer backups in {}: {cause}; about {needed_mib} MiB are needed there, or a larger \
+         chain-memory",
+        .folder.display()
+    )]
+    ChainMemory {
+        /// The folder of temporary files.
+        folder: PathBuf,
+        /// How much they may need there.
+        needed_mib: u64,
+        /// What went wrong.
+        cause: String,
     },
     /// A row was refused for good.
     #[error("writing record {digest} to namespace {namespace}: {code}")]

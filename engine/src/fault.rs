@@ -3,14 +3,14 @@
 use crate::backup::BackupRun;
 use crate::files::FileTask;
 use crate::queue::Batch;
-use crate::restore::RestoreRun;
+use crate::restore::ChainRestore;
 
 #[cfg(feature = "faults")]
 mod injected {
     use std::fmt;
     use std::sync::Arc;
 
-    use super::{BackupRun, Batch, FileTask, RestoreRun};
+    use super::{BackupRun, Batch, ChainRestore, FileTask};
 
     /// What a worker is about to do.
     #[derive(Clone, Copy, Debug)]
@@ -46,7 +46,7 @@ mod injected {
         }
     }
 
-    impl RestoreRun {
+    impl ChainRestore {
         pub(crate) fn strike(&self, task: &FileTask) {
             if let Some(Fault(strike)) = &self.plan.fault {
                 strike(FaultPoint::Restore(task));
@@ -61,14 +61,14 @@ pub use injected::{Fault, FaultPoint};
 #[cfg(not(feature = "faults"))]
 #[expect(clippy::unused_self, reason = "the shape of the ones that strike")]
 mod none {
-    use super::{BackupRun, Batch, FileTask, RestoreRun};
+    use super::{BackupRun, Batch, ChainRestore, FileTask};
 
     impl BackupRun {
         #[inline]
         pub(crate) fn strike(&self, _: &Batch) {}
     }
 
-    impl RestoreRun {
+    impl ChainRestore {
         #[inline]
         pub(crate) fn strike(&self, _: &FileTask) {}
     }

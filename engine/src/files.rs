@@ -5,9 +5,10 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
 
+use abs_asb::EncryptionKey;
 use abs_storage::{ErrorKind, ObjectInfo, ObjectPath, Storage, StorageError, Verb};
 
-use crate::blocks::SharedFile;
+use crate::blocks::{BlockSource, SharedFile, TextBlock};
 use crate::error::EngineError;
 use crate::folder::{CLAIM_FILE, place};
 use crate::metadata::{METADATA_FILE, Metadata};
@@ -31,9 +32,38 @@ impl Found {
     }
 }
 
-/// Fails when a backup cannot be read because it, or a part of it, lies in an archive of an object store.
-pub async fn check_readable(storage: &dyn Storage, folder: &ObjectPath) -> Result<(), EngineError> {
-    find(storage, folder).await?.check_readable(storage)
+/// The backups below a folder: the folder of each metadata.yaml, and what it says. None when there are only files without
+/// one; fails when there are no files either.
+pub async fn find_backups(
+    storage: &dyn Storage,
+    folder: &ObjectPath,
+) -> Result<Vec<(ObjectPath, Metadata)>, EngineError> {
+    let mut backups = Vec::new();
+    for path in find(storage, folder).await?.metadata {
+        let folder = path.parent().unwrap_or_else(ObjectPath::root);
+        backups.push((folder, read_metadata(storage, &path).await?));
+    }
+    Ok(backups)
+}
+
+/// The namespace that the files below a folder were made from, as the first of them says.
+pub async fn namespace_of(
+    storage: &Arc<dyn Storage>,
+    folder: &ObjectPath,
+    key: Option<EncryptionKey>,
+) -> Result<String, EngineError> {
+    let found = find(&**storage, folder).await?;
+    found.check_readable(&**storage)?;
+    let file =
+        found.files.first().ok_or_else(|| EngineError::NoFiles { folder: place(&**storage, folder) })?;
+    let source = BlockSource::new(Arc::clone(storage), key, None, Arc::default());
+    let mut block = TextBlock::default();
+    SharedFile::new(file.path.clone()).next(&source, &mut block).await?;
+    let kind = block.kind.ok_or_else(|| EngineError::BadFile {
+        file: file.path.to_string(),
+        what: "has no header that names its namespace".to_owned(),
+    })?;
+    Ok(String::from_utf8_lossy(&kind.header.namespace).into_owned())
 }
 
 /// Looks for a backup; fails when there is none.

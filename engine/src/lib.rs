@@ -5,7 +5,7 @@
 //!
 //! | | backup | restore |
 //! |---|---|---|
-//! | the run, shared by its workers | [`BackupRun`] | [`RestoreRun`] |
+//! | the run, shared by its workers | [`BackupRun`] | [`ChainRestore`], the links of a chain one after the other |
 //! | the books, owned by one | [`PartitionQueue`] of [`Batch`]es, with a [`NodeLoad`] | [`FileQueue`] of [`FileTask`]s |
 //! | a worker | [`Scanner`]: a batch at a time, of any run | [`RestoreWorker`]: a file at a time, of one run |
 //! | what the runs of a job share | [`BackupLimits`] | [`RestoreLimits`] |
@@ -23,6 +23,7 @@ mod backup;
 mod blocks;
 pub mod catalog;
 mod claimant;
+mod decided;
 mod error;
 mod estimate;
 mod fault;
@@ -31,6 +32,7 @@ mod folder;
 mod inspect;
 mod limiter;
 mod limits;
+mod links;
 mod metadata;
 mod outcome;
 mod plan;
@@ -47,13 +49,14 @@ pub use backup::{BackupReport, BackupRun};
 pub use error::EngineError;
 #[cfg(feature = "faults")]
 pub use fault::{Fault, FaultPoint};
-pub use files::{FileQueue, FileTask, FileTaskId, check_readable};
+pub use files::{FileQueue, FileTask, FileTaskId, find_backups, namespace_of};
 pub use inspect::{FileReport, FolderReport, inspect};
 pub use limits::{BackupLimits, RestoreLimits};
+pub use links::{LinkError, links_of};
 pub use metadata::{METADATA_FILE, Metadata};
 pub use plan::{BackupPlan, PartitionChoice, RestorePlan};
 pub use progress::{BackupProgress, BackupSnapshot, RestoreProgress, RestoreSnapshot};
 pub use queue::{Batch, BatchEnd, BatchId, NodeLoad, PartitionQueue};
-pub use restore::{RestoreReport, RestoreRun};
+pub use restore::{ChainRestore, Link, RestoreReport};
 pub use restore_worker::RestoreWorker;
 pub use scanner::Scanner;

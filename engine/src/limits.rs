@@ -1,8 +1,10 @@
 //! What all runs of a job share: its rates, its slots, its memory.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use chrono::{DateTime, Utc};
+use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 
 use crate::error::EngineError;
 use crate::limiter::Limiter;
@@ -60,19 +62,26 @@ pub struct RestoreLimits {
     pub(crate) batches: Arc<Semaphore>,
     /// Bytes of batches in flight.
     pub(crate) memory: Arc<Semaphore>,
+    /// Bytes of memory for the decided digests of a chain.
+    pub(crate) chain_memory: usize,
+    /// UDF modules that were restored, with the times of their backups; locked while one is.
+    pub(crate) modules: Mutex<HashMap<String, DateTime<Utc>>>,
 }
 
 impl RestoreLimits {
-    /// The limits that a plan asks for: `records_per_second`, `bandwidth`, `parallel`, `max_async_batches`.
+    /// The limits that a plan asks for: `records_per_second`, `bandwidth`, `parallel`, `max_async_batches`, and `chain_memory`,
+    /// of which each of the job's `chains` gets an equal share.
     #[must_use]
-    pub fn new(plan: &RestorePlan) -> Arc<Self> {
+    pub fn new(plan: &RestorePlan, chains: usize) -> Arc<Self> {
         Arc::new(Self {
+            chain_memory: plan.chain_memory / chains.max(1),
             records: Limiter::new(plan.records_per_second),
             bytes: Limiter::new(plan.bandwidth).map(Arc::new),
             readers: Semaphore::new(plan.parallel.clamp(1, Semaphore::MAX_PERMITS)),
             // A node takes some ten thousand connections.
             batches: Arc::new(Semaphore::new(plan.max_async_batches.clamp(1, 1 << 16))),
             memory: Arc::new(Semaphore::new(IN_FLIGHT)),
+            modules: Mutex::default(),
         })
     }
 }

@@ -64,6 +64,12 @@ impl Metadata {
         NaiveDate::from_ymd_opt(1, 1, 1).and_then(|d| d.and_hms_opt(0, 0, 0)).unwrap_or_default().and_utc()
     }
 
+    /// True for a full backup.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.from == Self::no_lower_bound()
+    }
+
     /// The text of the file.
     pub fn to_yaml(&self) -> Result<String, serde_norway::Error> {
         serde_norway::to_string(self)

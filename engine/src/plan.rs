@@ -14,6 +14,9 @@ use crate::fault::Fault;
 /// Ten retries over about eleven seconds: long enough for a cluster to re-form after a node left.
 const RETRY: Retry = Retry { base: Duration::from_millis(100), multiplier: 1.5, max_retries: 10 };
 
+/// Memory for the digests of a chain by default: 256 MiB.
+const CHAIN_MEMORY: usize = 256 << 20;
+
 /// Which partitions a backup reads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum PartitionChoice {
@@ -183,6 +186,10 @@ pub struct RestorePlan {
     pub extra_ttl: u32,
     /// Count records that the server refuses for good instead of failing.
     pub ignore_record_error: bool,
+    /// Restore what is there of a backup whose files do not hold what its metadata.yaml says.
+    pub override_counts: bool,
+    /// Bytes of memory for the digests of newer backups of a chain; what does not fit is in a temporary file.
+    pub chain_memory: usize,
     /// Readers at a time over the whole job; at least 1.
     pub parallel: usize,
     /// Rows per batch; at least 1.
@@ -226,6 +233,8 @@ impl RestorePlan {
             replace: false,
             extra_ttl: 0,
             ignore_record_error: false,
+            override_counts: false,
+            chain_memory: CHAIN_MEMORY,
             parallel: 4,
             batch_size: 128,
             max_async_batches: 128,
@@ -266,6 +275,8 @@ impl RestorePlan {
             unique,
             replace,
             extra_ttl: settings.extra_ttl,
+            override_counts: settings.override_counts,
+            chain_memory: (settings.chain_memory as usize) << 20,
             parallel: settings.parallel.get() as usize,
             batch_size: settings.batch_size.get() as usize,
             max_async_batches: settings.max_async_batches.get() as usize,

@@ -2,6 +2,7 @@
 
 use std::ops::AddAssign;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Counters of a backup; shared with whoever watches it.
@@ -97,14 +98,16 @@ pub struct RestoreProgress {
     pub(crate) ignored: AtomicU64,
     pub(crate) skipped: AtomicU64,
     pub(crate) expired: AtomicU64,
+    pub(crate) superseded: AtomicU64,
     pub(crate) in_doubt: AtomicU64,
     pub(crate) retries: AtomicU64,
     pub(crate) indexes: AtomicU64,
     pub(crate) udfs: AtomicU64,
+    warnings: Mutex<Vec<String>>,
 }
 
 /// The counters of a restore at one moment. At the end
-/// `read = inserted + fresher + existed + ignored + skipped + expired`.
+/// `read = inserted + fresher + existed + ignored + skipped + expired + superseded`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RestoreSnapshot {
     /// Time since the job began.
@@ -127,6 +130,8 @@ pub struct RestoreSnapshot {
     pub skipped: u64,
     /// Records whose time to live has run out.
     pub expired: u64,
+    /// Older versions of records of which a newer backup of the chain holds another one.
+    pub superseded: u64,
     /// Rows that were sent again after an answer was lost: the first attempt may have written them.
     pub in_doubt: u64,
     /// Batches that were sent again, whole or in part.
@@ -151,10 +156,12 @@ impl Default for RestoreProgress {
             ignored: zero(),
             skipped: zero(),
             expired: zero(),
+            superseded: zero(),
             in_doubt: zero(),
             retries: zero(),
             indexes: zero(),
             udfs: zero(),
+            warnings: Mutex::default(),
         }
     }
 }
@@ -171,6 +178,7 @@ impl AddAssign for RestoreSnapshot {
         self.ignored += part.ignored;
         self.skipped += part.skipped;
         self.expired += part.expired;
+        self.superseded += part.superseded;
         self.in_doubt += part.in_doubt;
         self.retries += part.retries;
         self.indexes += part.indexes;
@@ -178,7 +186,27 @@ impl AddAssign for RestoreSnapshot {
     }
 }
 
+impl RestoreSnapshot {
+    /// Records whose fate is known.
+    #[must_use]
+    pub fn settled(&self) -> u64 {
+        let c = self;
+        c.inserted + c.fresher + c.existed + c.ignored + c.skipped + c.expired + c.superseded
+    }
+}
+
 impl RestoreProgress {
+    /// Adds a line that the user should know.
+    pub(crate) fn warn(&self, line: String) {
+        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+    }
+
+    /// What the user should know, one line each.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// The counters now.
     #[must_use]
     pub fn snapshot(&self) -> RestoreSnapshot {
@@ -193,6 +221,7 @@ impl RestoreProgress {
             ignored: self.ignored.load(Relaxed),
             skipped: self.skipped.load(Relaxed),
             expired: self.expired.load(Relaxed),
+            superseded: self.superseded.load(Relaxed),
             in_doubt: self.in_doubt.load(Relaxed),
             retries: self.retries.load(Relaxed),
             indexes: self.indexes.load(Relaxed),

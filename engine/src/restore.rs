@@ -1,16 +1,25 @@
-//! One restore of the files of a folder into one namespace.
+//! One restore of a chain of backups into one namespace.
+//!
+//! A chain is restored as one, the newest link first. Of each digest the newest version that any link holds decides, whole:
+//! it is written by the plan's policy, or left out if it has expired or is not wanted, and every older version is
+//! superseded. So the policy is applied once for each record, against what the cluster held before.
 
+use std::collections::HashSet;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use abs_asb::{SecondaryIndex, Udf};
 use abs_cluster::{Cluster, SetIndex};
-use abs_storage::{ObjectPath, Storage};
+use abs_storage::{ObjectInfo, ObjectPath, Storage};
+use chrono::{DateTime, Utc};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio_util::sync::CancellationToken;
 
 use crate::blocks::BlockSource;
+use crate::catalog::listing::AT_ONCE;
+use crate::decided::{DecidedDigests, DigestCollector, KEY};
 use crate::error::EngineError;
-use crate::files::{FileQueue, Found, find, read_metadata};
+use crate::files::{FileQueue, find, read_metadata};
 use crate::folder::place;
 use crate::limits::RestoreLimits;
 use crate::metadata::Metadata;
@@ -26,15 +35,31 @@ pub struct RestoreReport {
     pub counts: RestoreSnapshot,
     /// Indexes that exist already with another definition and were left alone.
     pub conflicting_indexes: Vec<String>,
+    /// What the user should know of the result, one line each.
+    pub warnings: Vec<String>,
 }
 
-/// One restore of the files of a folder into one namespace, shared by its workers. What was restored stays when it fails or
+/// A link of a chain: the folders that are restored as one, as a rule that of one backup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Its folders; every `.asb` file below them is a part of it.
+    pub folders: Vec<ObjectPath>,
+}
+
+impl From<ObjectPath> for Link {
+    fn from(folder: ObjectPath) -> Self {
+        Self { folders: vec![folder] }
+    }
+}
+
+/// One restore of a chain of backups into one namespace, shared by its workers. What was restored stays when it fails or
 /// is canceled.
 ///
-/// Whoever owns the run hands the files of its [`FileQueue`] to [`RestoreWorker`](crate::RestoreWorker)s and calls
-/// [`finish`](Self::finish) when each of them has flushed, or has failed.
+/// Its owner takes a [`FileQueue`] from [`next_link`](Self::next_link), hands its files to
+/// [`RestoreWorker`](crate::RestoreWorker)s, and asks for the next one when each of them has flushed, or has failed; after
+/// the last one it calls [`finish`](Self::finish).
 #[derive(Debug)]
-pub struct RestoreRun {
+pub struct ChainRestore {
     pub(crate) plan: RestorePlan,
     pub(crate) source: BlockSource,
     pub(crate) limits: Arc<RestoreLimits>,
@@ -43,43 +68,83 @@ pub struct RestoreRun {
     pub(crate) send: Arc<SendJob>,
     pub(crate) progress: Arc<RestoreProgress>,
     pub(crate) outcome: Arc<Outcome>,
-    pub(crate) globals: Mutex<Globals>,
     cluster: Cluster,
-    /// The folder as the user knows it.
-    place: String,
-    file_count: u64,
-    metadata: Option<Metadata>,
+    /// The newest first.
+    links: Vec<FoundLink>,
+    reading: Mutex<Reading>,
 }
 
-/// What is restored behind the records.
+/// A link as it was found.
+#[derive(Debug)]
+struct FoundLink {
+    /// As the user knows it.
+    place: String,
+    files: Vec<ObjectInfo>,
+    /// Of each of its backups.
+    metadata: Vec<Metadata>,
+    /// False when a part of it has no metadata.yaml.
+    is_described: bool,
+}
+
+/// The link under way.
 #[derive(Debug, Default)]
-pub(crate) struct Globals {
+struct Reading {
+    /// Links begun and ended; the one between is under way.
+    begun: usize,
+    ended: usize,
+    /// Counters when it began.
+    read_before: u64,
+    ended_before: u64,
+    decided: Arc<DecidedDigests>,
+    /// `None` when no later link asks.
+    collector: Option<Arc<DigestCollector>>,
+    /// What its files hold beside records.
+    definitions: Definitions,
+    /// What to restore after the records, of all links.
+    chosen: Chosen,
+}
+
+/// Definitions of indexes and UDF modules in the files of a link.
+#[derive(Debug, Default)]
+pub(crate) struct Definitions {
     pub indexes: Vec<SecondaryIndex>,
     pub udfs: Vec<Udf>,
 }
 
-impl RestoreRun {
-    /// Begins a restore of every `.asb` file under `folder`: finds the files and asks the cluster for its partitions.
-    /// `progress` is of this run alone. Must run on a multi-threaded runtime.
+/// Of each name the newest definition.
+#[derive(Debug, Default)]
+struct Chosen {
+    indexes: Vec<SecondaryIndex>,
+    set_indexes: Vec<SetIndex>,
+    /// With the time of their backup.
+    udfs: Vec<(Udf, DateTime<Utc>)>,
+}
+
+impl ChainRestore {
+    /// Begins a restore of `links`, the newest first: lists them all, checks that each is complete and can be read, and asks
+    /// the cluster for its partitions. Nothing is written before that. `progress` is of this restore alone. Must run on a
+    /// multi-threaded runtime.
     pub async fn begin(
         cluster: &Cluster,
         storage: &Arc<dyn Storage>,
-        folder: &ObjectPath,
+        links: &[Link],
         plan: &RestorePlan,
         limits: &Arc<RestoreLimits>,
         progress: &Arc<RestoreProgress>,
         cancel: &CancellationToken,
-    ) -> Result<(Arc<Self>, FileQueue), EngineError> {
+    ) -> Result<Arc<Self>, EngineError> {
         let outcome = Arc::new(Outcome::new(cancel));
         let asked = outcome.stop.run_until_cancelled(async {
-            let (found, metadata) = look(&**storage, folder, plan).await?;
+            let looks: Vec<_> = links.iter().map(|link| look(&**storage, link, plan, progress)).collect();
+            let links: Vec<_> = stream::iter(looks).buffered(AT_ONCE).try_collect().await?;
             // Fails when the namespace does not exist, before anything is read.
             cluster.statistics(&plan.destination).await?;
-            Ok((found, metadata, cluster.partition_map(&plan.destination).await?))
+            Ok((links, cluster.partition_map(&plan.destination).await?))
         });
-        let (found, metadata, map) = asked.await.unwrap_or(Err(EngineError::Canceled))?;
-        progress.total_bytes.fetch_add(found.files.iter().map(|file| file.size).sum(), Relaxed);
-        let run = Self {
+        let (links, map) = asked.await.unwrap_or(Err(EngineError::Canceled))?;
+        let bytes = links.iter().flat_map(|link| &link.files).map(|file| file.size).sum();
+        progress.total_bytes.fetch_add(bytes, Relaxed);
+        Ok(Arc::new(Self {
             plan: plan.clone(),
             source: BlockSource::new(
                 Arc::clone(storage),
@@ -110,107 +175,250 @@ impl RestoreRun {
             }),
             progress: Arc::clone(progress),
             outcome,
-            globals: Mutex::default(),
             cluster: cluster.clone(),
-            place: place(&**storage, folder),
-            file_count: found.files.len() as u64,
-            metadata,
-        };
-        Ok((Arc::new(run), FileQueue::new(found.files)))
+            links,
+            reading: Mutex::default(),
+        }))
     }
 
-    /// Stops the run: [`finish`](Self::finish) will return the first error that was given here.
+    /// Ends the link under way, whose files must have been read to their end by workers that have flushed, and begins the
+    /// next one. `None` when all were read, or the restore has failed or was canceled.
+    pub async fn next_link(&self) -> Option<FileQueue> {
+        let ended = self.outcome.stop.run_until_cancelled(self.end_link()).await;
+        ended.unwrap_or(Err(EngineError::Canceled)).map_err(|e| self.fail(e)).ok()?;
+        let mut reading = self.reading();
+        let link = self.links.get(reading.begun)?;
+        reading.begun += 1;
+        // After the last link nothing is asked.
+        let collects = reading.begun < self.links.len() && !self.plan.no_records;
+        reading.collector =
+            collects.then(|| Arc::new(DigestCollector::new(self.limits.chain_memory, &reading.decided)));
+        reading.read_before = self.progress.snapshot().read;
+        reading.ended_before = self.source.ended();
+        Some(FileQueue::new(link.files.clone()))
+    }
+
+    /// Checks that the link under way, if there is one, was read whole, and freezes what it decided.
+    async fn end_link(&self) -> Result<(), EngineError> {
+        let (decided, collector) = {
+            let mut reading = self.reading();
+            let Some(link) = self.links.get(reading.ended..reading.begun).and_then(<[_]>::first) else {
+                return Ok(());
+            };
+            let c = self.progress.snapshot();
+            if self.source.ended() - reading.ended_before != link.files.len() as u64 || c.read != c.settled()
+            {
+                // Not every file was handed out, or not every worker has flushed.
+                return Err(EngineError::Canceled);
+            }
+            let definitions = std::mem::take(&mut reading.definitions);
+            if let Some(difference) = link.difference(&definitions, c.read - reading.read_before) {
+                if !self.plan.override_counts {
+                    return Err(difference);
+                }
+                self.progress.warn(difference.to_string());
+            }
+            reading.chosen.add(link, definitions);
+            reading.ended = reading.begun;
+            match reading.collector.take() {
+                Some(collector) => (std::mem::take(&mut reading.decided), collector),
+                None => return Ok(()),
+            }
+        };
+        // Its workers have ended, and nothing else asks or collects.
+        let owned = (Arc::into_inner(decided), Arc::into_inner(collector));
+        let (Some(decided), Some(collector)) = owned else {
+            return Err(EngineError::Worker("a worker still reads an earlier link".to_owned()));
+        };
+        let frozen = tokio::task::spawn_blocking(move || collector.freeze(decided)).await;
+        let frozen = frozen.map_err(|e| EngineError::Worker(e.to_string()))?;
+        self.reading().decided = Arc::new(frozen.map_err(|e| self.no_room(&e))?);
+        Ok(())
+    }
+
+    /// The error of digests that cannot be kept.
+    pub(crate) fn no_room(&self, cause: &std::io::Error) -> EngineError {
+        // Every link but the oldest is collected, and written once more when it is merged.
+        let collected = self.links.split_last().map_or(&[][..], |(_, newer)| newer);
+        let records: u64 = collected.iter().flat_map(|link| &link.metadata).map(|m| m.record_count).sum();
+        EngineError::ChainMemory {
+            folder: std::env::temp_dir(),
+            needed_mib: (2 * records * KEY as u64).div_ceil(1 << 20),
+            cause: cause.to_string(),
+        }
+    }
+
+    /// What newer links have decided, and what collects the digests of the link under way, unless it is the last.
+    pub(crate) fn digests(&self) -> (Arc<DecidedDigests>, Option<Arc<DigestCollector>>) {
+        let reading = self.reading();
+        (Arc::clone(&reading.decided), reading.collector.clone())
+    }
+
+    /// Takes the definition of an index.
+    pub(crate) fn take_index(&self, index: SecondaryIndex) {
+        self.reading().definitions.indexes.push(index);
+    }
+
+    /// Takes a UDF module.
+    pub(crate) fn take_udf(&self, udf: Udf) {
+        self.reading().definitions.udfs.push(udf);
+    }
+
+    fn reading(&self) -> MutexGuard<'_, Reading> {
+        self.reading.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stops the restore: [`finish`](Self::finish) will return the first error that was given here.
     pub fn fail(&self, error: EngineError) {
         self.outcome.fail(error);
     }
 
-    /// True when the run failed, was canceled, or has ended.
+    /// True when the restore failed, was canceled, or has ended.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
         self.outcome.stop.is_cancelled()
     }
 
-    /// Ends the run, also a failed or canceled one: nothing is in flight when it returns. Compares what was read with what
-    /// metadata.yaml says, then restores the UDF modules and indexes.
+    /// Ends the restore, also a failed or canceled one: nothing is in flight when it returns. Restores the UDF modules and
+    /// indexes of a restore whose links were all read.
     pub async fn finish(&self) -> Result<RestoreReport, EngineError> {
         let conclusion = self.outcome.stop.run_until_cancelled(self.conclude()).await;
         let conclusion = conclusion.unwrap_or(Err(EngineError::Canceled)).map_err(|e| self.fail(e));
-        // Who sends holds the other side of this lock.
+        // Every batch in flight holds the other side of this lock.
         drop(self.send.in_flight.write().await);
-        // Whoever cancels later than the conclusion cancels a restore that is done.
+        // To cancel later than the conclusion is to cancel a restore that is done.
         let Ok(conflicting_indexes) = conclusion else {
             return Err(self.outcome.check().err().unwrap_or(EngineError::Canceled));
         };
         self.outcome.stop.cancel();
-        Ok(RestoreReport { counts: self.progress.snapshot(), conflicting_indexes })
+        let counts = self.progress.snapshot();
+        if counts.fresher > 0 {
+            self.progress.warn(format!(
+                "{} of {} records of namespace {} were left alone because the cluster holds the same or a later generation of \
+                 them: to overwrite these, restore with no-generation",
+                counts.fresher,
+                counts.read - counts.superseded,
+                self.plan.destination
+            ));
+        }
+        Ok(RestoreReport { counts, conflicting_indexes, warnings: self.progress.warnings() })
     }
 
     async fn conclude(&self) -> Result<Vec<String>, EngineError> {
-        let globals = std::mem::take(&mut *self.globals.lock().unwrap_or_else(PoisonError::into_inner));
-        let c = self.progress.snapshot();
-        let fates = c.inserted + c.fresher + c.existed + c.ignored + c.skipped + c.expired;
-        if self.source.ended() != self.file_count || c.read != fates {
-            // Not every file was handed out, or not every worker has flushed.
+        if self.reading().ended != self.links.len() {
+            // Not every link was read.
             return Err(EngineError::Canceled);
         }
-        if let Some(metadata) = &self.metadata {
-            check_whole(metadata, &globals, c.read, self.file_count, &self.place)?;
-        }
+        let chosen = std::mem::take(&mut self.reading().chosen);
         // Modules and indexes come last: building an index once is cheaper than updating it with every record.
-        if !self.plan.no_udfs {
-            for udf in &globals.udfs {
-                self.cluster.put_udf(udf).await?;
-                self.progress.udfs.fetch_add(1, Relaxed);
+        if !self.plan.no_udfs && !chosen.udfs.is_empty() {
+            // Modules belong to the cluster: of several namespaces that bring one, the newest counts, once.
+            let mut restored = self.limits.modules.lock().await;
+            for (udf, created) in &chosen.udfs {
+                if restored.get(&udf.name).is_none_or(|other| other < created) {
+                    self.cluster.put_udf(udf).await?;
+                    restored.insert(udf.name.clone(), *created);
+                    self.progress.udfs.fetch_add(1, Relaxed);
+                }
             }
         }
         if self.plan.no_indexes {
             return Ok(Vec::new());
         }
-        let sets = self.metadata.iter().flat_map(|metadata| &metadata.set_indexes);
-        let sets: Vec<_> =
-            sets.map(|(name, set)| SetIndex { name: name.clone(), set: set.clone() }).collect();
-        restore_indexes(&self.cluster, &self.plan, &self.progress, &globals.indexes, &sets).await
+        restore_indexes(&self.cluster, &self.plan, &self.progress, &chosen.indexes, &chosen.set_indexes).await
     }
 }
 
-impl Drop for RestoreRun {
+impl Drop for ChainRestore {
     fn drop(&mut self) {
-        // Nothing is sent for a run that nobody knows any more.
+        // Nothing is sent for a restore without an owner.
         self.outcome.stop.cancel();
     }
 }
 
-/// Looks for the backup that the plan means.
+impl Chosen {
+    /// Adds what a link holds that no newer one has defined.
+    fn add(&mut self, link: &FoundLink, definitions: Definitions) {
+        let created = link.metadata.iter().map(|metadata| metadata.created).max().unwrap_or_default();
+        let mut known: HashSet<_> = self.udfs.iter().map(|(udf, _)| udf.name.clone()).collect();
+        let new = definitions.udfs.into_iter().filter(|udf| known.insert(udf.name.clone()));
+        self.udfs.extend(new.map(|udf| (udf, created)));
+        let mut known: HashSet<_> = self.indexes.iter().map(|index| index.name.clone()).collect();
+        self.indexes.extend(definitions.indexes.into_iter().filter(|index| known.insert(index.name.clone())));
+        for (name, set) in link.metadata.iter().flat_map(|metadata| &metadata.set_indexes) {
+            if self.set_indexes.iter().all(|index| index.name != *name) {
+                self.set_indexes.push(SetIndex { name: name.clone(), set: set.clone() });
+            }
+        }
+    }
+}
+
+impl FoundLink {
+    /// How what was read of it differs from what its metadata says.
+    fn difference(&self, definitions: &Definitions, records: u64) -> Option<EngineError> {
+        if !self.is_described {
+            return None;
+        }
+        let line = |records, files, indexes, udfs| {
+            format!("{records} records, {files} files, {indexes} indexes, {udfs} UDF modules")
+        };
+        let sum = |count: fn(&Metadata) -> u64| self.metadata.iter().map(count).sum::<u64>();
+        let expected = line(
+            sum(|metadata| metadata.record_count),
+            sum(|metadata| metadata.file_count),
+            sum(|metadata| metadata.secondary_index_count),
+            sum(|metadata| metadata.udf_count),
+        );
+        let (indexes, udfs) = (definitions.indexes.len() as u64, definitions.udfs.len() as u64);
+        let found = line(records, self.files.len() as u64, indexes, udfs);
+        (expected != found).then(|| EngineError::NotWhole { folder: self.place.clone(), expected, found })
+    }
+}
+
+/// Looks for the backups of a link.
 async fn look(
     storage: &dyn Storage,
-    folder: &ObjectPath,
+    link: &Link,
     plan: &RestorePlan,
-) -> Result<(Found, Option<Metadata>), EngineError> {
-    let found = find(storage, folder).await?;
-    found.check_readable(storage)?;
-    // Records of several backups at once would overwrite each other in no order.
-    let metadata = match &found.metadata[..] {
-        [] => None,
-        [path] => {
-            let metadata = read_metadata(storage, path).await?;
-            if metadata.namespace != plan.source {
-                return Err(foreign(path.as_str(), metadata.namespace.as_bytes(), &plan.source));
+    progress: &RestoreProgress,
+) -> Result<FoundLink, EngineError> {
+    let places: Vec<_> = link.folders.iter().map(|folder| place(storage, folder)).collect();
+    let mut all =
+        FoundLink { place: places.join(", "), files: Vec::new(), metadata: Vec::new(), is_described: true };
+    for (folder, place) in link.folders.iter().zip(places) {
+        let found = find(storage, folder).await?;
+        found.check_readable(storage)?;
+        // Records of several backups at once would overwrite each other in no order.
+        match &found.metadata[..] {
+            [] => {
+                all.is_described = false;
+                progress.warn(format!(
+                    "{place} has no metadata.yaml: whether the backup is whole cannot be checked"
+                ));
             }
-            Some(metadata)
+            [path] => {
+                let metadata = read_metadata(storage, path).await?;
+                if metadata.namespace != plan.source {
+                    return Err(foreign(path.as_str(), metadata.namespace.as_bytes(), &plan.source));
+                }
+                let file_count = found.files.len() as u64;
+                if metadata.file_count != file_count && !plan.override_counts {
+                    // No record need be written to know this.
+                    let files = |count| format!("{count} files");
+                    let (expected, found) = (files(metadata.file_count), files(file_count));
+                    return Err(EngineError::NotWhole { folder: place, expected, found });
+                }
+                all.metadata.push(metadata);
+            }
+            [one, other, ..] => {
+                let (one, other) = (one.to_string(), other.to_string());
+                return Err(EngineError::SeveralBackups { folder: place, one, other });
+            }
         }
-        [one, other, ..] => {
-            let (folder, one, other) = (place(storage, folder), one.to_string(), other.to_string());
-            return Err(EngineError::SeveralBackups { folder, one, other });
-        }
-    };
-    let file_count = found.files.len() as u64;
-    if let Some(metadata) = metadata.as_ref().filter(|metadata| metadata.file_count != file_count) {
-        // No record need be written to know this.
-        let files = |count| format!("{count} files");
-        let (expected, found) = (files(metadata.file_count), files(file_count));
-        return Err(EngineError::NotWhole { folder: place(storage, folder), expected, found });
+        all.files.extend(found.files);
     }
-    Ok((found, metadata))
+    all.files.sort_by_key(|file| std::cmp::Reverse(file.size));
+    Ok(all)
 }
 
 /// The error of a file that was made from another namespace than the plan says.
@@ -218,25 +426,6 @@ pub(crate) fn foreign(file: &str, namespace: &[u8], source: &str) -> EngineError
     let namespace = String::from_utf8_lossy(namespace);
     let what = format!("is of a backup of namespace {namespace:?}, not of {source:?} as the restore says");
     EngineError::BadFile { file: file.to_owned(), what }
-}
-
-fn check_whole(
-    metadata: &Metadata,
-    globals: &Globals,
-    records: u64,
-    files: u64,
-    folder: &str,
-) -> Result<(), EngineError> {
-    let line = |records, files, indexes, udfs| {
-        format!("{records} records, {files} files, {indexes} indexes, {udfs} UDF modules")
-    };
-    let m = metadata;
-    let expected = line(m.record_count, m.file_count, m.secondary_index_count, m.udf_count);
-    let found = line(records, files, globals.indexes.len() as u64, globals.udfs.len() as u64);
-    if expected == found {
-        return Ok(());
-    }
-    Err(EngineError::NotWhole { folder: folder.to_owned(), expected, found })
 }
 
 /// Creates the indexes that do not exist; returns the names of those that exist with another definition.

@@ -1,25 +1,34 @@
 //! Restore workers: from the text of files to batches of rows by node.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, PoisonError};
 
 use abs_asb::{Item, Items, Position};
 use abs_cluster::{BatchMessage, Node, PartitionMap, partition_of};
 use tokio::task::JoinSet;
 
 use crate::blocks::TextBlock;
+use crate::decided::{DecidedDigests, DigestCollector, Key, key_of};
 use crate::error::EngineError;
 use crate::files::FileTask;
 use crate::limiter::limit;
-use crate::restore::{RestoreRun, foreign};
+use crate::restore::{ChainRestore, foreign};
 use crate::rows::{Fate, RowMaker};
 use crate::sender::BATCH_BYTES;
 
-/// A worker of one restore: reads files, makes batches, sends them.
+/// A worker of one link of a restore: reads files, makes batches, sends them.
 #[derive(Debug)]
 pub struct RestoreWorker {
-    run: Arc<RestoreRun>,
+    run: Arc<ChainRestore>,
     rows: RowMaker,
+    /// What newer links have decided.
+    decided: Arc<DecidedDigests>,
+    /// Where the digests of this link go, unless it is the last one.
+    collector: Option<Arc<DigestCollector>>,
+    /// Those that were not handed over yet.
+    digests: Vec<Key>,
+    /// Room for a look at a file of decided digests.
+    page: Vec<Key>,
     block: TextBlock,
     map: Arc<PartitionMap>,
     /// A batch under construction per node of the map, and one for partitions that no node owns.
@@ -28,11 +37,16 @@ pub struct RestoreWorker {
 }
 
 impl RestoreWorker {
-    /// A worker of `run`.
+    /// A worker of the link of `run` that is under way.
     #[must_use]
-    pub fn new(run: Arc<RestoreRun>) -> Self {
+    pub fn new(run: Arc<ChainRestore>) -> Self {
+        let (decided, collector) = run.digests();
         Self {
             rows: RowMaker::new(&run.plan),
+            digests: Vec::with_capacity(collector.as_ref().map_or(0, |collector| collector.chunk())),
+            decided,
+            collector,
+            page: Vec::new(),
             block: TextBlock::default(),
             map: run.send.map(),
             batches: Vec::new(),
@@ -52,6 +66,7 @@ impl RestoreWorker {
     pub async fn flush(&mut self) -> Result<(), EngineError> {
         let run = Arc::clone(&self.run);
         let work = async {
+            self.hand_over_digests().await?;
             self.launch_all().await?;
             while let Some(joined) = self.tasks.join_next().await {
                 joined.unwrap_or_else(|e| Err(EngineError::Worker(e.to_string())))?;
@@ -75,12 +90,27 @@ impl RestoreWorker {
             }
             self.batches.resize_with(self.map.nodes().len() + 1, || None);
             self.read_block(&run).await?;
+            // A block has a few thousand records at the most: the rest of it goes with the next chunk.
+            if self.collector.as_ref().is_some_and(|collector| self.digests.len() >= collector.chunk()) {
+                self.hand_over_digests().await?;
+            }
         }
         Ok(())
     }
 
-    async fn read_block(&mut self, run: &RestoreRun) -> Result<(), EngineError> {
-        let Self { rows, block, map, batches, tasks, .. } = self;
+    /// Gives the digests to the collector, which may write them to a file.
+    async fn hand_over_digests(&mut self) -> Result<(), EngineError> {
+        let Some(collector) = self.collector.clone().filter(|_| !self.digests.is_empty()) else {
+            return Ok(());
+        };
+        let room = Vec::with_capacity(self.digests.capacity());
+        let digests = std::mem::replace(&mut self.digests, room);
+        let added = tokio::task::spawn_blocking(move || collector.add(digests)).await;
+        added.map_err(|e| EngineError::Worker(e.to_string()))?.map_err(|e| self.run.no_room(&e))
+    }
+
+    async fn read_block(&mut self, run: &ChainRestore) -> Result<(), EngineError> {
+        let Self { rows, decided, collector, digests, page, block, map, batches, tasks, .. } = self;
         let source = run.plan.source.as_bytes();
         if let Some(kind) = &block.kind
             && kind.header.namespace != source
@@ -94,11 +124,11 @@ impl RestoreWorker {
             let mut record = match item {
                 None => break,
                 Some(Item::Index(index)) => {
-                    run.globals.lock().unwrap_or_else(PoisonError::into_inner).indexes.push(index);
+                    run.take_index(index);
                     continue;
                 }
                 Some(Item::Udf(udf)) => {
-                    run.globals.lock().unwrap_or_else(PoisonError::into_inner).udfs.push(udf);
+                    run.take_udf(udf);
                     continue;
                 }
                 Some(Item::Record(record)) => record,
@@ -107,6 +137,16 @@ impl RestoreWorker {
                 return Err(foreign(&block.file, &record.namespace.to_bytes(), &run.plan.source));
             }
             counts.read += 1;
+            if !decided.is_empty() || collector.is_some() {
+                let key = key_of(&record.digest);
+                if decided.contains(&key, page).map_err(|e| run.no_room(&e))? {
+                    counts.superseded += 1;
+                    continue;
+                }
+                if collector.is_some() {
+                    digests.push(key);
+                }
+            }
             let owner = map.owner(partition_of(&record.digest)).unwrap_or(map.nodes().len());
             let batch = batches[owner].get_or_insert_with(|| run.send.batch());
             match rows.append(&mut record, batch).map_err(|e| e.in_file(&*block.file))? {
@@ -124,6 +164,7 @@ impl RestoreWorker {
         run.progress.read.fetch_add(counts.read, Relaxed);
         run.progress.expired.fetch_add(counts.expired, Relaxed);
         run.progress.skipped.fetch_add(counts.skipped, Relaxed);
+        run.progress.superseded.fetch_add(counts.superseded, Relaxed);
         Ok(())
     }
 
@@ -140,7 +181,7 @@ impl RestoreWorker {
 
 /// Sends a batch when the rate allows it.
 async fn launch(
-    run: &RestoreRun,
+    run: &ChainRestore,
     node: Option<Node>,
     batch: BatchMessage,
     tasks: &mut JoinSet<Result<(), EngineError>>,
@@ -154,4 +195,5 @@ struct Counts {
     read: u64,
     expired: u64,
     skipped: u64,
+    superseded: u64,
 }

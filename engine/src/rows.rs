@@ -60,9 +60,11 @@ impl RowMaker {
         }
         let until = match record.expiration {
             0 => None,
-            expiration if expiration <= self.now => return Ok(Fate::Expired),
             expiration => Some(expiration.saturating_add(self.extra_ttl)),
         };
+        if until.is_some_and(|until| until <= self.now) {
+            return Ok(Fate::Expired);
+        }
         let mut row = batch.row(&RowHead {
             digest: record.digest,
             exists: self.exists,

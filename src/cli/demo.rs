@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use abs_actors::system::{Event, JobWork};
-use abs_actors::{JobId, JobState, RestoreToTime, RunningJob, Subscribe, SupervisorActor, TriggerBackup};
+use abs_actors::{
+    JobId, JobState, PlanWait, RestoreToTime, RunningJob, Subscribe, SupervisorActor, TriggerBackup,
+};
 use abs_cluster::{Cluster, ConnectOptions, Seed};
 use abs_config::RestoreTimestampRequest;
 use abs_devserver::DevServer;
@@ -132,7 +134,8 @@ impl Demo {
 
         let request = json!({"routine": NAME, "time": Utc::now().timestamp_millis()}).to_string();
         let request = abs_config::from_json::<RestoreTimestampRequest>(request.as_bytes());
-        let request = RestoreToTime { request: request.map_err(Failure::job)? };
+        let request = request.map_err(Failure::job)?;
+        let request = RestoreToTime { request, wait: PlanWait::default() };
         let job = self.supervisor().send(request).await.map_err(Failure::job)?.map_err(Failure::job)?;
         let done = self.end(|id, _| id == job).await?;
         say(&format!("7. restored it to now from both backups: {}", amounts(&done)))?;

@@ -50,6 +50,35 @@ impl OtherStorage {
     }
 }
 
+impl OtherStorage {
+    /// Several folders in that storage, or of this machine, each below `parent` if there is one.
+    pub(super) fn folders(
+        &self,
+        parent: Option<&Path>,
+        folders: &[PathBuf],
+    ) -> Result<(Arc<dyn Storage>, Vec<ObjectPath>), Failure> {
+        let below = |folder: &PathBuf| parent.map_or_else(|| folder.clone(), |parent| parent.join(folder));
+        let folders = match folders {
+            [] => parent.map(Path::to_owned).into_iter().collect(),
+            folders => folders.iter().map(below).collect::<Vec<_>>(),
+        };
+        let other = self.open()?;
+        let mut paths = Vec::new();
+        for folder in folders {
+            let folder = match &other {
+                Some(_) => folder,
+                // A storage takes paths without links and dots.
+                None => folder
+                    .canonicalize()
+                    .map_err(|e| Failure::Usage(format!("cannot read {}: {e}", folder.display())))?,
+            };
+            let storage = other.clone().unwrap_or_else(|| Arc::new(Local::new("/")));
+            paths.push(within(storage, &folder)?.path);
+        }
+        Ok((other.unwrap_or_else(|| Arc::new(Local::new("/"))), paths))
+    }
+}
+
 /// A folder or a file in a storage.
 pub(super) fn within(storage: Arc<dyn Storage>, path: &Path) -> Result<Place, Failure> {
     let text = path.to_str().ok_or_else(|| Failure::Usage(format!("{} is not UTF-8", path.display())))?;

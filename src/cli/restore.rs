@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use abs_actors::{JobCounters, JobEnd, StartRestore};
 use abs_config::{Bandwidth, NamespaceMap, RecordRate};
-use abs_engine::{RestorePlan, RestoreReport};
+use abs_engine::{EngineError, Link, Metadata, RestorePlan, RestoreReport, find_backups, links_of};
+use abs_storage::{ObjectPath, Storage};
+use chrono::{DateTime, Utc};
 use clap::Args;
 use indicatif::HumanCount;
 use serde_json::json;
@@ -13,7 +15,7 @@ use serde_json::json;
 use super::connect::Connect;
 use super::job::{self, Start};
 use super::options::{Encryption, MAX_BIN, MAX_SET, cancel_on_signal, check_folder, parse_name};
-use super::place::{OtherStorage, Place};
+use super::place::OtherStorage;
 use super::view::count;
 use super::{Failure, resources, view};
 
@@ -25,8 +27,22 @@ pub(super) struct Arguments {
     #[arg(short, long, value_name = "SOURCE[,DESTINATION]")]
     namespace: NamespaceMap,
     /// The folder with the .asb files; folders inside it count too.
-    #[arg(short, long, value_name = "DIR")]
-    directory: PathBuf,
+    #[arg(short, long, value_name = "DIR", required_unless_present_any = ["directory_list", "parent_directory"])]
+    directory: Option<PathBuf>,
+    /// Folders of one full backup and of incremental ones that build on it, in any order, separated by commas: they are
+    /// restored as one chain.
+    #[arg(long, value_name = "DIRS", value_delimiter = ',', conflicts_with = "directory")]
+    directory_list: Vec<PathBuf>,
+    /// The folder that the directories of the list are in; without a list, every backup below it.
+    #[arg(long, value_name = "DIR", conflicts_with = "directory")]
+    parent_directory: Option<PathBuf>,
+    /// The moment to restore: only backups made then or before. Milliseconds since 1970, or a time like
+    /// 2026-01-31T12:00:00Z.
+    #[arg(long, value_name = "TIME", conflicts_with = "directory", value_parser = parse_time)]
+    time: Option<DateTime<Utc>>,
+    /// Restore all folders at once, in no order: where several hold the same record, the policy decides.
+    #[arg(long, conflicts_with_all = ["directory", "time"])]
+    unordered: bool,
     #[command(flatten)]
     place: OtherStorage,
     /// Only records of these sets, separated by commas.
@@ -59,6 +75,12 @@ pub(super) struct Arguments {
     /// Count records that the server refuses instead of failing.
     #[arg(long)]
     ignore_record_error: bool,
+    /// Restore what is there of a backup whose files do not hold what its metadata.yaml says.
+    #[arg(long = "override")]
+    override_counts: bool,
+    /// MiB of memory for the digests of the newer backups of a chain; what does not fit is kept in a temporary file.
+    #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    chain_memory: u32,
     /// Readers at a time.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1024))]
     parallel: u16,
@@ -93,13 +115,6 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
             "--no-records, --no-indexes and --no-udfs together leave nothing to restore",
         ));
     }
-    let Place { storage, path: folder, .. } = arguments.place.folder(&arguments.directory, |folder| {
-        check_folder(folder)?;
-        if folder.exists() {
-            return Ok(());
-        }
-        Err(Failure::Usage(format!("{} does not exist", folder.display())))
-    })?;
     let plan = RestorePlan {
         sets: arguments.set_list,
         bins: arguments.bin_list,
@@ -111,6 +126,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
         replace: arguments.replace,
         extra_ttl: arguments.extra_ttl,
         ignore_record_error: arguments.ignore_record_error,
+        override_counts: arguments.override_counts,
+        chain_memory: (arguments.chain_memory as usize) << 20,
         parallel: usize::from(arguments.parallel),
         batch_size: usize::from(arguments.batch_size),
         max_async_batches: usize::from(arguments.max_async_batches),
@@ -121,10 +138,39 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
         encryption: arguments.encryption.key()?,
         ..RestorePlan::new(arguments.namespace.source.as_str(), arguments.namespace.destination.as_str())
     };
+    let (storage, links) = match &arguments.directory {
+        Some(directory) => {
+            let place = arguments.place.folder(directory, |folder| {
+                check_folder(folder)?;
+                if folder.exists() {
+                    return Ok(());
+                }
+                Err(Failure::Usage(format!("{} does not exist", folder.display())))
+            })?;
+            (place.storage, vec![place.path.into()])
+        }
+        None => {
+            let parent = arguments.parent_directory.as_deref();
+            let (storage, folders) = arguments.place.folders(parent, &arguments.directory_list)?;
+            let search = arguments.directory_list.is_empty();
+            let links = if arguments.unordered && !search {
+                vec![Link { folders }]
+            } else {
+                let found = find_folders(&*storage, folders, search.then_some(plan.source.as_str())).await;
+                let found = found.map_err(Failure::job)?;
+                if arguments.unordered {
+                    vec![Link { folders: found.into_iter().map(|(folder, _)| folder).collect() }]
+                } else {
+                    links_of(found, arguments.time).map_err(Failure::usage)?
+                }
+            };
+            (storage, links)
+        }
+    };
     let cancel = cancel_on_signal()?;
     let cluster = arguments.connect.connect(&cancel).await?;
     let destination = plan.destination.clone();
-    let start = Start::Restore(StartRestore { cluster: cluster.clone(), storage, folder, plan });
+    let start = Start::Restore(StartRestore { cluster: cluster.clone(), storage, links, plan });
     let (end, counters) = job::run(start, "restoring", cancel).await?;
     cluster.close().await;
     let reports = match &*end {
@@ -140,7 +186,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
         }
         JobEnd::Backup(Ok(_)) => &[],
     };
-    // One backup was named.
+    // One namespace was named.
     let report = reports.first().ok_or_else(|| Failure::job("the job was no restore"))?;
     view::say(&summary(report, arguments.json, &destination))?;
     if report.conflicting_indexes.is_empty() {
@@ -150,6 +196,38 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
         "records are restored, but these indexes exist already with another definition: {}",
         report.conflicting_indexes.join(", ")
     )))
+}
+
+/// The backups in folders, with their metadata. With a namespace, all those of it at any depth.
+async fn find_folders(
+    storage: &dyn Storage,
+    folders: Vec<ObjectPath>,
+    namespace: Option<&str>,
+) -> Result<Vec<(ObjectPath, Option<Metadata>)>, EngineError> {
+    let mut found = Vec::new();
+    for folder in folders {
+        let mut backups = find_backups(storage, &folder).await?;
+        match (namespace, backups.len()) {
+            (Some(namespace), 1..) => {
+                backups.retain(|(_, metadata)| metadata.namespace == namespace);
+                found.extend(backups.into_iter().map(|(folder, metadata)| (folder, Some(metadata))));
+            }
+            // Several backups in one folder of the list are refused when it is read.
+            _ => found.push((folder, backups.pop().map(|(_, metadata)| metadata))),
+        }
+    }
+    Ok(found)
+}
+
+/// A moment, as milliseconds since 1970 or as RFC 3339 writes it.
+fn parse_time(text: &str) -> Result<DateTime<Utc>, String> {
+    let time = match text.parse() {
+        Ok(milliseconds) => DateTime::from_timestamp_millis(milliseconds),
+        Err(_) => DateTime::parse_from_rfc3339(text).ok().map(|time| time.to_utc()),
+    };
+    time.ok_or_else(|| {
+        format!("{text:?} is not a time: write milliseconds since 1970, or 2026-01-31T12:00:00Z")
+    })
 }
 
 fn summary(report: &RestoreReport, as_json: bool, namespace: &str) -> String {
@@ -165,11 +243,13 @@ fn summary(report: &RestoreReport, as_json: bool, namespace: &str) -> String {
             "ignored-records": c.ignored,
             "skipped-records": c.skipped,
             "expired-records": c.expired,
+            "superseded-records": c.superseded,
             "errors-in-doubt": c.in_doubt,
             "retries": c.retries,
             "index-count": c.indexes,
             "conflicting-indexes": report.conflicting_indexes,
             "udf-count": c.udfs,
+            "warnings": report.warnings,
             "total-bytes": c.bytes_read,
             "seconds": seconds,
             "records-per-second": c.read as f64 / seconds.max(1e-3),
@@ -187,6 +267,7 @@ fn summary(report: &RestoreReport, as_json: bool, namespace: &str) -> String {
         (c.ignored, "refused by the server"),
         (c.skipped, "skipped, as asked"),
         (c.expired, "expired"),
+        (c.superseded, "superseded by a newer backup of the chain"),
         (c.in_doubt, "sent again after an answer was lost"),
     ] {
         if number > 0 {
@@ -194,5 +275,6 @@ fn summary(report: &RestoreReport, as_json: bool, namespace: &str) -> String {
         }
     }
     lines.push(view::amounts(c.read, c.bytes_read, c.elapsed));
+    lines.extend(report.warnings.iter().map(|warning| format!("warning: {warning}")));
     lines.join("\n")
 }

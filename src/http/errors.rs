@@ -46,6 +46,7 @@ impl From<RequestError> for Failure {
         let status = match &error {
             RequestError::NotFound { .. } => StatusCode::NOT_FOUND,
             RequestError::Invalid(_) => StatusCode::BAD_REQUEST,
+            RequestError::Conflict(_) => StatusCode::CONFLICT,
             RequestError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
             RequestError::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };

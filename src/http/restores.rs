@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{Cursor, Write};
 
 use abs_actors::messages::{
-    CancelRestore, GetClusterConfiguration, GetConfig, GetRestore, JobId, JobState, ListRestores,
+    CancelRestore, GetClusterConfiguration, GetConfig, GetRestore, JobId, JobState, ListRestores, PlanWait,
     RestorePath, RestoreStatus, RestoreToTime,
 };
 use abs_config::{AerospikeCluster, Config, RestoreRequest, RestoreTimestampRequest, Secrets, Storage};
@@ -13,6 +13,7 @@ use actix_web::http::header::CONTENT_DISPOSITION;
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
+use tokio_util::sync::DropGuard;
 use utoipa::ToSchema;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
@@ -29,7 +30,7 @@ use super::request::{self, Query};
 #[schema(as = dto::RestoreJobStatus)]
 struct RestoreJobStatus {
     /// Records read from the backup: when the restore is finished, the sum of inserted, fresher, existed, ignored,
-    /// skipped and expired ones.
+    /// skipped, expired and superseded ones.
     #[schema(example = 10)]
     read_records: u64,
     /// Bytes read from the backup.
@@ -53,6 +54,9 @@ struct RestoreJobStatus {
     /// Records left alone because the database had a later generation.
     #[schema(example = 5)]
     fresher_records: u64,
+    /// Older versions of records of which a newer backup of the chain holds another one.
+    #[schema(example = 0)]
+    superseded_records: u64,
     /// Secondary indexes created.
     #[schema(example = 3)]
     index_count: u64,
@@ -70,6 +74,10 @@ struct RestoreJobStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String, required = false)]
     error: Option<String>,
+    /// What the user should know of it, one line each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    warnings: Vec<String>,
 }
 
 /// The state of a job.
@@ -109,12 +117,14 @@ impl From<&RestoreStatus> for RestoreJobStatus {
             inserted_records: counts.inserted,
             existed_records: counts.existed,
             fresher_records: counts.fresher,
+            superseded_records: counts.superseded,
             index_count: counts.indexes,
             udf_count: counts.udfs,
             errors_in_doubt: counts.in_doubt,
             current_job: (&status.job).into(),
             status: status.state.into(),
             error: status.error.clone(),
+            warnings: status.warnings.clone(),
         }
     }
 }
@@ -126,6 +136,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         new(Method::POST, path, id, summary)
             .answers(202, "Restore operation job id", Content::number())
             .refuses(400, "Bad Request")
+            .refuses(409, "A namespace to restore is being backed up")
             .refuses(405, "Method Not Allowed")
     };
     vec![
@@ -196,7 +207,8 @@ async fn restore_path(
     let config = api.ask(GetConfig).await?.config;
     unmask(&config, request.source.as_mut(), request.destination.as_mut());
     request.unmask(None).map_err(Failure::bad_request)?;
-    let id = api.ask(RestorePath { kind, request }).await??;
+    let (wait, _given_up) = plan_wait(&api);
+    let id = api.ask(RestorePath { kind, request, wait }).await??;
     Ok(HttpResponse::Accepted().json(id.0))
 }
 
@@ -209,8 +221,18 @@ async fn restore_to_time(
     let config = api.ask(GetConfig).await?.config;
     unmask(&config, request.source.as_mut(), request.destination.as_mut());
     request.unmask(None).map_err(Failure::bad_request)?;
-    let id = api.ask(RestoreToTime { request }).await??;
+    let (wait, _given_up) = plan_wait(&api);
+    let id = api.ask(RestoreToTime { request, wait }).await??;
     Ok(HttpResponse::Accepted().json(id.0))
+}
+
+/// How long the answer waits for the plan of a restore: less long than the request may take. A request that ends before
+/// the answer drops the guard.
+fn plan_wait(api: &Api) -> (PlanWait, DropGuard) {
+    let mut wait = PlanWait::default();
+    wait.limit = wait.limit.min(api.time_limit / 2);
+    let guard = wait.given_up.clone().drop_guard();
+    (wait, guard)
 }
 
 /// Puts the secrets back into a storage and a cluster that were copied from our answers, where secrets are masked: the

@@ -177,7 +177,8 @@ fn restore(
     plan: &RestorePlan,
 ) -> (Result<RestoreReport, Failed>, RestoreSnapshot) {
     let (cluster, plan) = (server.cluster.clone(), plan.clone());
-    let start = StartRestore { cluster, storage: local(folder), folder: ObjectPath::root(), plan };
+    let links = vec![ObjectPath::root().into()];
+    let start = StartRestore { cluster, storage: local(folder), links, plan };
     let (end, counters) = server.runtime.block_on(async {
         let job = Running { server, id: server.supervisor().send(start).await.unwrap() };
         (job.end().await, job.counters().await)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use abs_cluster::Cluster;
 use abs_engine::{
-    BackupPlan, BackupReport, BackupSnapshot, EngineError, RestorePlan, RestoreReport, RestoreSnapshot,
+    BackupPlan, BackupReport, BackupSnapshot, EngineError, Link, RestorePlan, RestoreReport, RestoreSnapshot,
 };
 use abs_storage::{ObjectPath, Storage};
 use actix::Message;
@@ -34,7 +34,7 @@ pub struct StartBackup {
     pub plan: BackupPlan,
 }
 
-/// Starts a restore of the files of a folder.
+/// Starts a restore of a chain of backups.
 #[derive(Debug, Message)]
 #[rtype(result = "JobId")]
 pub struct StartRestore {
@@ -42,8 +42,8 @@ pub struct StartRestore {
     pub cluster: Cluster,
     /// The storage to read.
     pub storage: Arc<dyn Storage>,
-    /// The folder in it.
-    pub folder: ObjectPath,
+    /// The links of the chain, the newest first.
+    pub links: Vec<Link>,
     /// What to do.
     pub plan: RestorePlan,
 }
@@ -53,7 +53,7 @@ pub struct StartRestore {
 pub enum JobEnd {
     /// A backup, with a report per namespace.
     Backup(Result<Vec<BackupReport>, EngineError>),
-    /// A restore, with a report per backup that was restored.
+    /// A restore, with a report per namespace.
     Restore(Result<Vec<RestoreReport>, EngineError>),
 }
 

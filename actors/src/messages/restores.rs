@@ -2,15 +2,34 @@
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
+use std::time::Duration;
 
 use abs_config::{RestoreRequest, RestoreTimestampRequest};
 use abs_engine::RestoreSnapshot;
 use abs_engine::catalog::BackupKind;
 use actix::Message;
+use tokio_util::sync::CancellationToken;
 
 use super::{JobId, RequestError, RunningJob};
 
-/// Starts a restore of one backup, by its path.
+/// How long a request waits for the plan of the restore that it starts. The restore has its id before; a plan that fails
+/// meanwhile is the answer, and a later failure is in its status.
+#[derive(Clone, Debug)]
+pub struct PlanWait {
+    /// At most this long.
+    pub limit: Duration,
+    /// Canceled when the request was given up: the restore, whose id nothing knows, is canceled with it.
+    pub given_up: CancellationToken,
+}
+
+impl Default for PlanWait {
+    /// Two seconds.
+    fn default() -> Self {
+        Self { limit: Duration::from_secs(2), given_up: CancellationToken::new() }
+    }
+}
+
+/// Starts a restore of one backup, or of the backups of one run, by its path.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "Result<JobId, RequestError>")]
 pub struct RestorePath {
@@ -18,6 +37,8 @@ pub struct RestorePath {
     pub kind: BackupKind,
     /// The request.
     pub request: RestoreRequest,
+    /// How long it waits.
+    pub wait: PlanWait,
 }
 
 /// Starts a restore of a routine's namespaces to a point in time.
@@ -26,6 +47,8 @@ pub struct RestorePath {
 pub struct RestoreToTime {
     /// The request.
     pub request: RestoreTimestampRequest,
+    /// How long it waits.
+    pub wait: PlanWait,
 }
 
 /// Asks how a restore stands.
@@ -61,6 +84,8 @@ pub struct RestoreStatus {
     pub state: JobState,
     /// Why it failed.
     pub error: Option<String>,
+    /// What the user should know of it, one line each.
+    pub warnings: Vec<String>,
 }
 
 /// The state of a job.

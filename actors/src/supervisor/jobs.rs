@@ -46,7 +46,7 @@ impl SupervisorActor {
                 let answer = actor.send(message);
                 Box::pin(async move { answer.await.ok().flatten() })
             }
-            Some(Job::SingleRestore(actor) | Job::Restore(actor)) => {
+            Some(Job::SingleRestore(actor) | Job::Restore { actor, .. }) => {
                 let answer = actor.send(message);
                 Box::pin(async move { answer.await.ok().flatten() })
             }

@@ -4,55 +4,65 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
-use abs_config::{Namespace, RestoreRequest, RestoreTimestampRequest, Settings, StorageSettings};
-use abs_engine::catalog::{BackupKind, Catalog, CatalogError, Chain};
-use abs_engine::{METADATA_FILE, Metadata};
-use abs_storage::{ErrorKind, ObjectPath};
-use actix::{
-    ActorFutureExt as _, AsyncContext as _, Handler, ResponseActFuture, ResponseFuture, WrapFuture as _,
+use abs_config::{
+    Namespace, RestoreRequestSettings, RestoreSettings, RestoreTimestampSettings, Settings, StorageSettings,
 };
+use abs_engine::catalog::{BackupKind, Catalog, CatalogError};
+use abs_engine::{EngineError, Link, Metadata, find_backups, namespace_of};
+use abs_storage::{ErrorKind, ObjectPath};
+use actix::{AsyncContext as _, Handler, ResponseFuture};
 use chrono::{DateTime, Utc};
+use tokio::sync::oneshot;
 
 use super::SupervisorActor;
 use super::system::reach;
-use crate::job::Job;
+use crate::job::{Cancel, Job, Reserved};
 use crate::messages::{
-    CancelRestore, GetRestore, JobId, JobState, ListRestores, RequestError, RestorePath, RestoreStatus,
-    RestoreToTime,
+    CancelRestore, GetRestore, JobId, JobState, ListRestores, PlanWait, RequestError, RestorePath,
+    RestoreStatus, RestoreToTime,
 };
 use crate::restore_job::{GetStatus, RestoreJobActor};
-use crate::restore_run::{Piece, RestoreWork};
+use crate::restore_run::{Chain, ReserveNamespaces, RestoreWork, ServiceRestore};
+use crate::settings;
 use crate::shared::Shared;
 
-/// The largest metadata.yaml that is read, in bytes.
-const METADATA_LIMIT: usize = 1 << 20;
-
-type Answer = ResponseActFuture<SupervisorActor, Result<JobId, RequestError>>;
+type Answer = ResponseFuture<Result<JobId, RequestError>>;
 
 fn invalid(e: impl std::fmt::Display) -> RequestError {
     RequestError::Invalid(e.to_string())
 }
 
+/// The answer to a request that is refused at once.
+fn refuse(error: RequestError) -> Answer {
+    Box::pin(async { Err(error) })
+}
+
 impl SupervisorActor {
-    /// Finds out on the runtime what there is to restore, then starts the job.
-    fn plan_restore(
-        &self,
+    /// Starts a restore, which plans itself first, and answers when its plan is made, or when the wait is over.
+    fn start_restore(
+        &mut self,
+        routine: Option<String>,
         plan: impl Future<Output = Result<RestoreWork, RequestError>> + Send + 'static,
+        wait: PlanWait,
+        context: &actix::Context<Self>,
     ) -> Answer {
-        let planning = self.shared.runtime.spawn(plan);
-        Box::pin(planning.into_actor(self).map(|planned, actor, context| {
-            let planned =
-                planned.unwrap_or_else(|e| Err(RequestError::Failed(format!("a worker failed: {e}"))));
-            // What was looked for kept retention away.
-            let work = planned.inspect_err(|_| actor.restore_ended())?;
-            if actor.stopping {
-                return Err(RequestError::Stopping);
+        let id = self.shared.new_id();
+        let (planned, plan_ends) = oneshot::channel();
+        let restore = ServiceRestore { id, plan, planned, reserve: context.address().recipient() };
+        let actor = RestoreJobActor::of_service(&self.shared, routine, restore, context.address());
+        self.add(id, Job::Restore { actor: actor.clone(), reserved: None });
+        Box::pin(async move {
+            tokio::select! {
+                // A driver that crashed has sent nothing; its job has an end all the same.
+                plan = plan_ends => plan.unwrap_or(Ok(()))?,
+                () = wait.given_up.cancelled() => {
+                    actor.do_send(Cancel);
+                    return Err(RequestError::Failed("the request was given up".to_owned()));
+                }
+                () = tokio::time::sleep(wait.limit) => {}
             }
-            let id = actor.shared.new_id();
-            let job = RestoreJobActor::of_service(&actor.shared, id, work, context.address());
-            actor.add(id, Job::Restore(job));
             Ok(id)
-        }))
+        })
     }
 
     /// What plans go by; none are made when the service is stopping.
@@ -83,52 +93,36 @@ impl Planner {
         }
     }
 
-    /// A restore of one backup.
-    async fn path(self, request: RestoreRequest) -> Result<RestoreWork, RequestError> {
-        let request = request.check(&self.settings).map_err(invalid)?;
+    /// A restore of one backup, or of all backups of one run.
+    async fn path(self, request: RestoreRequestSettings) -> Result<RestoreWork, RequestError> {
         let catalog = self.catalog(&request.storage);
         // If it is a backup of a routine, its retention has to wait.
         let routine = request.path.split('/').next().unwrap_or_default();
         let reading = self.shared.readers.of(routine).read_owned().await;
-        let folder = ObjectPath::new(&request.path);
-        let folder = folder.map_err(|e| RequestError::Invalid(format!("backup-data-path: {e}")))?;
-        let metadata = metadata_of(&catalog, &folder).await?;
-        if let Some(map) = &request.policy.namespace
-            && map.source.as_str() != metadata.namespace
-        {
-            return Err(RequestError::Invalid(format!(
-                "policy.namespace.source: {} is not the namespace of the backup, which is {}",
-                map.source, metadata.namespace
-            )));
-        }
+        let chains = chains_in(&catalog, &request).await?;
         Ok(RestoreWork {
-            routine: None,
             cluster: request.cluster,
             storage: Arc::clone(catalog.storage()),
             policy: request.policy,
             encryption_key: request.encryption_key,
-            chains: vec![vec![Piece { folder, metadata: Arc::new(metadata) }]],
-            reorder: false,
+            chains,
             reading: Some(reading),
         })
     }
 
     /// A restore of a routine's namespaces to a point in time.
-    async fn time(self, request: RestoreTimestampRequest) -> Result<RestoreWork, RequestError> {
-        let request = request.check(&self.settings).map_err(invalid)?;
+    async fn time(self, request: RestoreTimestampSettings) -> Result<RestoreWork, RequestError> {
         let catalog = self.catalog(&request.storage);
         let configured = self.settings.routines.get(&request.routine);
         let configured = configured.map(|routine| &routine.namespaces[..]).unwrap_or_default();
         let reading = self.shared.readers.of(&request.routine).read_owned().await;
         let chains = chains(&catalog, &request, configured).await?;
         Ok(RestoreWork {
-            routine: Some(request.routine),
             cluster: request.cluster,
             storage: Arc::clone(catalog.storage()),
             policy: request.policy,
             encryption_key: request.encryption_key,
             chains,
-            reorder: request.reorder,
             reading: Some(reading),
         })
     }
@@ -137,18 +131,58 @@ impl Planner {
 impl Handler<RestorePath> for SupervisorActor {
     type Result = Answer;
 
-    fn handle(&mut self, message: RestorePath, _: &mut Self::Context) -> Self::Result {
-        let planner = self.planner();
-        self.plan_restore(async move { planner?.path(message.request).await })
+    fn handle(&mut self, message: RestorePath, context: &mut Self::Context) -> Self::Result {
+        let RestorePath { request, wait, .. } = message;
+        let planned = self.planner().and_then(|planner| {
+            let request = request.check(&planner.settings).map_err(invalid)?;
+            Ok((planner, request))
+        });
+        match planned {
+            Ok((planner, request)) => self.start_restore(None, planner.path(request), wait, context),
+            Err(e) => refuse(e),
+        }
     }
 }
 
 impl Handler<RestoreToTime> for SupervisorActor {
     type Result = Answer;
 
-    fn handle(&mut self, message: RestoreToTime, _: &mut Self::Context) -> Self::Result {
-        let planner = self.planner();
-        self.plan_restore(async move { planner?.time(message.request).await })
+    fn handle(&mut self, message: RestoreToTime, context: &mut Self::Context) -> Self::Result {
+        let RestoreToTime { request, wait } = message;
+        let planned = self.planner().and_then(|planner| {
+            let request = request.check(&planner.settings).map_err(invalid)?;
+            Ok((planner, request))
+        });
+        match planned {
+            Ok((planner, request)) => {
+                let routine = request.routine.clone();
+                self.start_restore(Some(routine), planner.time(request), wait, context)
+            }
+            Err(e) => refuse(e),
+        }
+    }
+}
+
+impl Handler<ReserveNamespaces> for SupervisorActor {
+    type Result = Result<(), RequestError>;
+
+    fn handle(&mut self, reserve: ReserveNamespaces, _: &mut Self::Context) -> Self::Result {
+        let ReserveNamespaces { id, cluster, namespaces } = reserve;
+        let wanted = Reserved { cluster, namespaces };
+        for job in self.jobs.values() {
+            if let Job::Run { settings, .. } = job
+                && let Some(namespace) = wanted.conflict(settings)
+            {
+                return Err(RequestError::Conflict(format!(
+                    "namespace {namespace} is being backed up by routine {}: wait for the backup, or cancel it",
+                    settings.name
+                )));
+            }
+        }
+        if let Some(Job::Restore { reserved, .. }) = self.jobs.get_mut(&id) {
+            *reserved = Some(wanted);
+        }
+        Ok(())
     }
 }
 
@@ -157,7 +191,7 @@ async fn chains(
     catalog: &Catalog,
     request: &abs_config::RestoreTimestampSettings,
     configured: &[Namespace],
-) -> Result<Vec<Vec<Piece>>, RequestError> {
+) -> Result<Vec<Chain>, RequestError> {
     let (routine, time) = (&request.routine, DateTime::<Utc>::from(request.time.to_system_time()));
     let mut namespaces = catalog.namespaces_at(routine, time).await.map_err(invalid)?;
     if namespaces.is_empty() {
@@ -182,32 +216,100 @@ async fn chains(
         namespaces.retain(|name| name == map.source.as_str());
     }
     let chains = catalog.chains(routine, &namespaces, time).await.map_err(invalid)?;
-    let pieces = |chain: Chain| {
-        chain
-            .backups()
-            .map(|backup| Piece { folder: backup.key.clone(), metadata: Arc::clone(&backup.metadata) })
-            .collect()
-    };
-    chains.into_values().map(|chain| chain.map(pieces).map_err(invalid)).collect()
+    let mut planned = Vec::new();
+    for (source, chain) in chains {
+        let backups: Vec<_> = chain.map_err(invalid)?.backups().rev().cloned().collect();
+        for backup in &backups {
+            check_encryption(&request.policy, &backup.key, &backup.metadata)?;
+        }
+        planned.push(Chain {
+            source,
+            records: Some(backups.iter().map(|backup| backup.metadata.record_count).sum()),
+            links: backups.into_iter().map(|backup| Link::from(backup.key)).collect(),
+        });
+    }
+    Ok(planned)
 }
 
-/// The metadata of the backup in a folder.
-async fn metadata_of(catalog: &Catalog, folder: &ObjectPath) -> Result<Metadata, RequestError> {
-    let path = folder.join(METADATA_FILE).map_err(invalid)?;
+/// What there is to restore in a folder: one backup, all backups of one run, or files without a metadata.yaml.
+async fn chains_in(catalog: &Catalog, request: &RestoreRequestSettings) -> Result<Vec<Chain>, RequestError> {
+    let folder = ObjectPath::new(&request.path);
+    let folder = folder.map_err(|e| RequestError::Invalid(format!("backup-data-path: {e}")))?;
     let storage = catalog.storage();
     reach(catalog).await?;
-    let text = storage.get(&path, METADATA_LIMIT).await.map_err(|e| match e.kind {
-        ErrorKind::NotFound => RequestError::Invalid(format!(
-            "backup-data-path: {} holds no backup: there is no {path}",
-            storage.describe()
-        )),
-        ErrorKind::Io(ref why) if why.kind() != io::ErrorKind::InvalidFilename => {
-            RequestError::Failed(e.to_string())
+    let found = find_backups(&**storage, &folder).await.map_err(unreadable)?;
+    let map = request.policy.namespace.as_ref();
+    if found.is_empty() {
+        let source = match map {
+            Some(map) => map.source.to_string(),
+            None => {
+                let key = settings::key(&request.policy.encryption, request.encryption_key.as_ref());
+                let key = key.await.map_err(invalid)?;
+                namespace_of(storage, &folder, key).await.map_err(unreadable)?
+            }
+        };
+        return Ok(vec![Chain { source, links: vec![folder.into()], records: None }]);
+    }
+    let mut chains: Vec<Chain> = Vec::new();
+    for (folder, metadata) in &found {
+        if metadata.created != found[0].1.created {
+            return Err(RequestError::Invalid(format!(
+                "backup-data-path: {} and {folder} are backups of different times: name the folder of one, or of one run",
+                found[0].0
+            )));
         }
-        ErrorKind::Unavailable(_) => RequestError::Failed(e.to_string()),
-        _ => RequestError::Invalid(format!("backup-data-path: {e}")),
-    })?;
-    Metadata::from_yaml(&text).map_err(|e| RequestError::Invalid(format!("backup-data-path: {path}: {e}")))
+        if let Some(other) = chains.iter().find(|chain| chain.source == metadata.namespace) {
+            return Err(RequestError::Invalid(format!(
+                "backup-data-path: {} and {folder} are both backups of namespace {}: name the folder of one",
+                other.links[0].folders[0], metadata.namespace
+            )));
+        }
+        check_encryption(&request.policy, folder, metadata)?;
+        let (source, records) = (metadata.namespace.clone(), Some(metadata.record_count));
+        chains.push(Chain { source, links: vec![folder.clone().into()], records });
+    }
+    if let Some(map) = map {
+        let names: Vec<_> = chains.iter().map(|chain| chain.source.clone()).collect();
+        chains.retain(|chain| chain.source == map.source.as_str());
+        if chains.is_empty() {
+            return Err(RequestError::Invalid(format!(
+                "policy.namespace.source: {} is not the namespace of the backup, which is {}",
+                map.source,
+                names.join(", ")
+            )));
+        }
+    }
+    Ok(chains)
+}
+
+/// The answer when what is to be restored cannot be read.
+fn unreadable(error: EngineError) -> RequestError {
+    match &error {
+        EngineError::Storage(e) => match &e.kind {
+            ErrorKind::Io(why) if why.kind() != io::ErrorKind::InvalidFilename => {
+                RequestError::Failed(error.to_string())
+            }
+            ErrorKind::Unavailable(_) => RequestError::Failed(error.to_string()),
+            _ => RequestError::Invalid(format!("backup-data-path: {error}")),
+        },
+        _ => RequestError::Invalid(format!("backup-data-path: {error}")),
+    }
+}
+
+/// Checks that the policy decrypts as its metadata.yaml says the backup was encrypted; older ones do not say it.
+fn check_encryption(
+    policy: &RestoreSettings,
+    folder: &ObjectPath,
+    metadata: &Metadata,
+) -> Result<(), RequestError> {
+    let given = policy.encryption.mode().to_string();
+    let made = &metadata.encryption;
+    if made.is_empty() || made.eq_ignore_ascii_case(&given) {
+        return Ok(());
+    }
+    Err(RequestError::Invalid(format!(
+        "policy.encryption: is {given}, but metadata.yaml of {folder} says that the backup's is {made}"
+    )))
 }
 
 impl Handler<GetRestore> for SupervisorActor {
@@ -216,7 +318,7 @@ impl Handler<GetRestore> for SupervisorActor {
     fn handle(&mut self, GetRestore(id): GetRestore, _: &mut Self::Context) -> Self::Result {
         let ended = self.ended_restores.get(&id).cloned();
         let asked = match self.jobs.get(&id) {
-            Some(Job::Restore(actor)) => Some(actor.send(GetStatus { is_last: false })),
+            Some(Job::Restore { actor, .. }) => Some(actor.send(GetStatus { is_last: false })),
             _ => None,
         };
         Box::pin(async move {
@@ -238,7 +340,7 @@ impl Handler<ListRestores> for SupervisorActor {
         let mut all = self.ended_restores.clone();
         let mut asked = Vec::new();
         for (id, job) in &self.jobs {
-            if let Job::Restore(actor) = job {
+            if let Job::Restore { actor, .. } = job {
                 asked.push((*id, actor.send(GetStatus { is_last: false })));
             }
         }
@@ -265,7 +367,7 @@ impl Handler<CancelRestore> for SupervisorActor {
 
     fn handle(&mut self, CancelRestore(id): CancelRestore, _: &mut Self::Context) -> Self::Result {
         match self.jobs.get(&id) {
-            Some(job @ Job::Restore(_)) => {
+            Some(job @ Job::Restore { .. }) => {
                 job.cancel();
                 Ok(())
             }

@@ -38,7 +38,7 @@ async fn jobs_live_and_end_by_messages() {
     let restore = StartRestore {
         cluster: world.cluster.clone(),
         storage: Arc::clone(&storage),
-        folder: ObjectPath::new("good").unwrap(),
+        links: vec![ObjectPath::new("good").unwrap().into()],
         plan: RestorePlan::new("test", "other"),
     };
     let restore = world.send(restore).await;

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use abs_devserver::{Fault, Kind};
 use abs_engine::{
-    BackupPlan, EngineError, FaultPoint, FileQueue, FileTaskId, RestoreLimits, RestorePlan, RestoreProgress,
-    RestoreReport, RestoreRun, RestoreWorker,
+    BackupPlan, ChainRestore, EngineError, FaultPoint, FileQueue, FileTaskId, RestoreLimits, RestorePlan,
+    RestoreProgress, RestoreReport, RestoreWorker,
 };
 use abs_storage::ObjectPath;
 use chrono::Utc;
@@ -38,15 +38,19 @@ async fn begin(
     target: &Target,
     plan: &RestorePlan,
     limits: &Arc<RestoreLimits>,
-) -> (Arc<RestoreRun>, FileQueue) {
+) -> (Arc<ChainRestore>, FileQueue) {
     let (folder, progress) = (ObjectPath::new("b").unwrap(), Arc::new(RestoreProgress::default()));
     let (storage, cancel) = (&target.storage, &target.cancel);
-    RestoreRun::begin(&server.cluster, storage, &folder, plan, limits, &progress, cancel).await.unwrap()
+    let links = [folder.into()];
+    let run =
+        ChainRestore::begin(&server.cluster, storage, &links, plan, limits, &progress, cancel).await.unwrap();
+    let queue = run.next_link().await.unwrap();
+    (run, queue)
 }
 
 /// Hands the files to `workers` workers, and ends the run when each of them has flushed or failed.
 async fn dispatch(
-    run: Arc<RestoreRun>,
+    run: Arc<ChainRestore>,
     mut queue: FileQueue,
     workers: usize,
 ) -> Result<RestoreReport, EngineError> {
@@ -87,6 +91,7 @@ async fn dispatch(
                 run.fail(e);
             }
         }
+        assert!(run.next_link().await.is_none(), "there is one link");
         run.finish().await
     };
     tokio::time::timeout(HANGS, work).await.expect("the restore hangs")
@@ -98,7 +103,7 @@ async fn everything_comes_back() {
     let (server, target, records) = backed_up().await;
     for workers in [1, 4, 16] {
         let plan = RestorePlan { no_generation: true, ..into_two() };
-        let limits = RestoreLimits::new(&plan);
+        let limits = RestoreLimits::new(&plan, 1);
         let (run, queue) = begin(&server, &target, &plan, &limits).await;
         let report = dispatch(run, queue, workers).await.unwrap();
         assert_eq!((report.counts.read, report.counts.inserted), (RECORDS, RECORDS));
@@ -113,7 +118,7 @@ async fn everything_comes_back() {
 async fn runs_of_a_job_share_its_limits() {
     let (server, target, _) = backed_up().await;
     let plan = RestorePlan { parallel: 1, max_async_batches: 1, no_generation: true, ..into_two() };
-    let limits = RestoreLimits::new(&plan);
+    let limits = RestoreLimits::new(&plan, 1);
     let (first, first_queue) = begin(&server, &target, &plan, &limits).await;
     let (second, second_queue) = begin(&server, &target, &plan, &limits).await;
     let (first, second) = tokio::join!(dispatch(first, first_queue, 3), dispatch(second, second_queue, 3));
@@ -128,7 +133,7 @@ async fn a_panic_fails_the_run() {
     let fault =
         panics(move |point| matches!(point, FaultPoint::Restore(_)) && strikes.fetch_add(1, Relaxed) == 9);
     let plan = RestorePlan { fault: Some(fault), ..into_two() };
-    let limits = RestoreLimits::new(&plan);
+    let limits = RestoreLimits::new(&plan, 1);
     let (run, queue) = begin(&server, &target, &plan, &limits).await;
     let error = dispatch(run, queue, 4).await.unwrap_err();
     assert!(matches!(error, EngineError::Worker(_)), "{error}");
@@ -140,7 +145,7 @@ async fn a_panic_fails_the_run() {
 async fn rows_that_were_not_flushed_are_not_done() {
     let (server, target, _) = backed_up().await;
     let plan = into_two();
-    let limits = RestoreLimits::new(&plan);
+    let limits = RestoreLimits::new(&plan, 1);
     let (run, mut queue) = begin(&server, &target, &plan, &limits).await;
     let mut worker = RestoreWorker::new(Arc::clone(&run));
     while let Some(task) = queue.next_task() {
@@ -163,7 +168,7 @@ async fn the_total_timeout_ends_a_silent_batch() {
         no_generation: true,
         ..into_two()
     };
-    let limits = RestoreLimits::new(&plan);
+    let limits = RestoreLimits::new(&plan, 1);
     let (run, queue) = begin(&server, &target, &plan, &limits).await;
     let report = dispatch(run, queue, 2).await.unwrap();
     assert_eq!(report.counts.inserted, RECORDS);

@@ -4,6 +4,7 @@ mod backups;
 mod chains;
 mod configuration;
 mod contract;
+mod histories;
 mod layouts;
 mod policies;
 mod progress;
@@ -50,6 +51,12 @@ pub fn put(server: &Server, numbers: Range<u64>, value: i64) {
 /// What the namespace holds: the bins of each record.
 pub fn held(server: &Server) -> BTreeMap<Digest, BTreeMap<Vec<u8>, Particle>> {
     raw::read(server).into_iter().map(|(digest, record)| (digest, record.bins)).collect()
+}
+
+/// These numbers of an answer.
+#[track_caller]
+fn numbers_of<const N: usize>(answer: &Value, keys: [&str; N]) -> [u64; N] {
+    keys.map(|key| answer[key].as_u64().unwrap_or_else(|| panic!("{key} of {answer}")))
 }
 
 /// Insists that the namespace holds just this.

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{Home, counts, destination, held, holds, looks_like, put, request_of};
 use crate::faults::empty;
 use crate::service::place::{Place, on_every_storage};
-use crate::service::support::{ROUTINE, Service};
+use crate::service::support::{ROUTINE, Service, eventually};
 use crate::support::{Server, golden};
 
 on_every_storage!(a_backup_is_restored_by_its_path_as_the_guide_says,);
@@ -14,7 +14,7 @@ on_every_storage!(a_backup_is_restored_by_its_path_as_the_guide_says,);
 pub fn example(job: &Value) -> Value {
     json!({
         "read-records": 100_000, "total-bytes": 30_000_000, "expired-records": 0, "skipped-records": 0,
-        "ignored-records": 0, "inserted-records": 50_000, "existed-records": 0, "fresher-records": 0,
+        "ignored-records": 0, "inserted-records": 50_000, "existed-records": 0, "fresher-records": 0, "superseded-records": 0,
         "index-count": 4, "udf-count": 1, "errors-in-doubt": 0, "current-job": job, "status": "Running"
     })
 }
@@ -33,9 +33,13 @@ pub fn ended() -> Value {
 pub fn done(service: &Service, kind: &str, request: &Value) -> Value {
     let status = service.restore(kind, request);
     assert_eq!(status["status"], "Done", "{status}\n{}", service.log());
-    looks_like(&status, &ended());
+    let mut example = ended();
+    if status["warnings"].is_array() {
+        example["warnings"] = json!(["a line"]);
+    }
+    looks_like(&status, &example);
     let count = |key: &str| status[key].as_u64().unwrap();
-    let fates = ["inserted", "fresher", "existed", "ignored", "skipped", "expired"];
+    let fates = ["inserted", "fresher", "existed", "ignored", "skipped", "expired", "superseded"];
     let sum: u64 = fates.iter().map(|fate| count(&format!("{fate}-records"))).sum();
     assert_eq!(count("read-records"), sum, "{status}");
     status
@@ -145,9 +149,12 @@ fn restores_are_listed_by_state_and_time() {
     let good_end = service.restored(good);
     assert_eq!(good_end["status"], "Done");
     let nowhere = json!({"namespace": {"source": server.namespace, "destination": "nowhere"}});
-    let bad = service.start_restore("full", &request(nowhere));
+    service
+        .post("/v1/restore/full", Some(&request(nowhere).to_string()))
+        .refuses(400, &["no namespace nowhere", &server.namespace]);
+    // Its job is there all the same.
+    let bad = eventually_failed(&service, 1).remove(0);
     let bad_end = service.restored(bad);
-    assert_eq!(bad_end["status"], "Failed", "{bad_end}");
     let mut expected = ended();
     expected["error"] = json!("why");
     looks_like(&bad_end, &expected);
@@ -288,5 +295,122 @@ fn requests_that_cannot_be_done_are_refused() {
     ] {
         service.post("/v1/restore/timestamp", Some(&request)).refuses(400, parts);
     }
-    assert_eq!(service.json("/v1/restore/jobs"), json!({}));
+    // Those that had to look for the backup first have a job that failed; the others have none.
+    eventually_failed(&service, 4);
+}
+
+/// Waits until there are this many restores that have failed, and no others but those that are done; their ids.
+fn eventually_failed(service: &Service, number: usize) -> Vec<u64> {
+    let jobs = || service.json("/v1/restore/jobs?status=%21Done").as_object().unwrap().clone();
+    let all_failed = || jobs().len() == number && jobs().values().all(|job| job["status"] == "Failed");
+    eventually(all_failed).unwrap_or_else(|()| panic!("not {number} failed: {:#?}", jobs()));
+    jobs().keys().map(|id| id.parse().unwrap()).collect()
+}
+
+/// Protects: a namespace is not restored while it is being backed up, nor backed up while it is being restored: the first is
+/// refused, the second skipped and counted.
+#[test]
+fn a_namespace_is_not_restored_and_backed_up_at_the_same_time() {
+    let server = Server::embedded(1);
+    put(&server, 0..2000, 1);
+    let home = super::with_policy(&server, "{records-per-second: 100, parallel: 1}");
+    let service = home.serve();
+    let slow = json!({"tps": 10, "batch-size": 1, "max-async-batches": 1, "no-generation": true});
+    service.post("/v1/backups/full/routine", None).is(202);
+    eventually(|| !service.json("/v1/backups/currentBackup/routine")["full"].is_null()).unwrap();
+    let other = Home::of(&server, ROUTINE).serve();
+    let backup = other.backup("full", "routine").remove(0);
+    let mut request = request_of(&backup, &slow);
+    request["source"] = backup["storage"].clone();
+    request.as_object_mut().unwrap().remove("source-name");
+    service
+        .post("/v1/restore/full", Some(&request.to_string()))
+        .refuses(409, &[&server.namespace, "routine"]);
+    service.post("/v1/backups/cancel/routine", None);
+    eventually(|| service.json("/v1/backups/currentBackup/routine")["full"].is_null()).unwrap();
+    let restore = service.start_restore("full", &request);
+    service.post("/v1/backups/full/routine", None).is(202);
+    counts(&service, "backup_events_total{outcome=\"skip\",routine=\"routine\",type=\"full\"}", 1);
+    service.logs(&["backup skipped", "is being restored"]);
+    // Another namespace is not affected.
+    service.post(&format!("/v1/restore/cancel/{restore}"), None).is(202);
+    service.restored(restore);
+    service.post("/v1/backups/full/routine", None).is(202);
+    eventually(|| !service.json("/v1/backups/currentBackup/routine")["full"].is_null()).unwrap();
+}
+
+/// Protects: the folder of a run restores every namespace of it; a folder without metadata.yaml is restored as it is, with a
+/// warning, into the namespace that its files name.
+#[test]
+fn a_whole_run_and_a_folder_without_metadata_are_restored() {
+    let mut server = Server::embedded(1);
+    let names = ["source-ns1", "source-ns2"];
+    for name in names {
+        name.clone_into(&mut server.namespace);
+        put(&server, 0..50, 1);
+    }
+    let text = crate::service::support::configuration(&server, ROUTINE);
+    let home = Home::new(&text.replace("namespaces: [source-ns2]", "namespaces: []"));
+    let service = home.serve();
+    let backups = service.backup("full", "routine");
+    let key = backups[0]["key"].as_str().unwrap();
+    let run = key.split("/data/").next().unwrap();
+    let request = |path: &str| {
+        json!({
+            "destination-name": "cluster", "source-name": "disk", "backup-data-path": path,
+            "policy": {"no-generation": true}
+        })
+    };
+    let status = done(&service, "full", &request(run));
+    numbers(&status, &[("inserted-records", 100)]);
+    std::fs::remove_file(home.storage().join(key).join("metadata.yaml")).unwrap();
+    let status = done(&service, "full", &request(key));
+    numbers(&status, &[("inserted-records", 50)]);
+    let warning = status["warnings"][0].as_str().unwrap();
+    assert!(warning.contains(key) && warning.contains("no metadata.yaml"), "{warning}");
+    // Runs of different times are not one.
+    service.backup("full", "routine");
+    service
+        .post("/v1/restore/full", Some(&request("routine/backup").to_string()))
+        .refuses(400, &["backup-data-path", "different times"]);
+}
+
+/// Protects: what the request says of the encryption is compared with metadata.yaml before anything is written.
+#[test]
+fn an_encryption_that_does_not_agree_is_refused() {
+    let server = Server::embedded(1);
+    put(&server, 0..10, 1);
+    let service = Home::of(&server, ROUTINE).serve();
+    let backup = service.backup("full", "routine").remove(0);
+    let key = golden().join("test-key.b64");
+    let policy = json!({"encryption": {"mode": "AES256", "key-file": key}});
+    service
+        .post("/v1/restore/full", Some(&request_of(&backup, &policy).to_string()))
+        .refuses(400, &["policy.encryption", "AES256", "NONE"]);
+}
+
+/// Protects: `override` restores what is there of a backup that lacks a file, with its indexes, and says what lacks.
+#[test]
+fn what_is_there_of_a_backup_is_restored_when_counts_are_overridden() {
+    let server = Server::embedded(1);
+    server.restore("source-ns1", &golden().join("asb/plain"), &[]).ok();
+    let home = super::with_policy(&server, "{file-limit: 1, parallel: 1}");
+    let service = home.serve();
+    let backup = service.backup("full", "routine").remove(0);
+    let folder = home.storage().join(backup["key"].as_str().unwrap());
+    let yaml = std::fs::read_to_string(folder.join("metadata.yaml")).unwrap();
+    let records = backup["record-count"].as_u64().unwrap();
+    let more = yaml.replace(&format!("record-count: {records}"), &format!("record-count: {}", records + 1));
+    assert_ne!(more, yaml);
+    std::fs::write(folder.join("metadata.yaml"), more).unwrap();
+    let status = service.restore("full", &request_of(&backup, &json!({"no-generation": true})));
+    assert_eq!(status["status"], "Failed", "{status}");
+    assert!(status["error"].as_str().unwrap().contains("not whole"), "{status}");
+    let status =
+        done(&service, "full", &request_of(&backup, &json!({"no-generation": true, "override": true})));
+    let indexes = backup["secondary-index-count"].as_u64().unwrap();
+    numbers(&status, &[("inserted-records", records), ("index-count", indexes)]);
+    assert!(indexes > 0);
+    let warning = status["warnings"][0].as_str().unwrap();
+    assert!(warning.contains(&format!("says {} records", records + 1)), "{warning}");
 }

@@ -1,0 +1,159 @@
+//! From folders of backups to the links of a chain.
+
+use std::collections::BTreeMap;
+
+use abs_storage::ObjectPath;
+use chrono::{DateTime, Utc};
+
+use crate::catalog::Moment;
+use crate::metadata::Metadata;
+use crate::restore::Link;
+
+/// Why folders cannot be restored as one chain.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LinkError {
+    /// There is no folder.
+    #[error("there is no backup to restore{}", .time.map(|time| format!(" of {} or before", Moment(time))).unwrap_or_default())]
+    Empty {
+        /// The moment to restore.
+        time: Option<DateTime<Utc>>,
+    },
+    /// Some of the folders have a metadata.yaml.
+    #[error(
+        "{with} has a metadata.yaml and {without} has none: restore them one after the other, or with --unordered as one"
+    )]
+    Mixed {
+        /// A folder that has one.
+        with: ObjectPath,
+        /// A folder that has none.
+        without: ObjectPath,
+    },
+    /// There is more than one full backup.
+    #[error(
+        "{one} and {other} are full backups of different times: name one, or the moment to restore with --time"
+    )]
+    SeveralFull {
+        /// One of them.
+        one: ObjectPath,
+        /// Another.
+        other: ObjectPath,
+    },
+    /// There is no full backup.
+    #[error(
+        "none of the folders is a full backup: a chain begins with one; --unordered restores them as one"
+    )]
+    NoFull,
+    /// A backup that another one builds on is missing.
+    #[error("{folder} builds on the backup of {}, which is not among the folders", Moment(*.from))]
+    Gap {
+        /// The backup.
+        folder: ObjectPath,
+        /// When the missing one was made.
+        from: DateTime<Utc>,
+    },
+}
+
+/// The chain that folders make, the newest link first, up to `time` if there is one.
+///
+/// Folders with a metadata.yaml are one full backup and incremental ones that build on it; those of the same time are one
+/// link. Folders without any are one link.
+///
+/// # Errors
+/// When the folders are not one chain.
+pub fn links_of(
+    folders: Vec<(ObjectPath, Option<Metadata>)>,
+    time: Option<DateTime<Utc>>,
+) -> Result<Vec<Link>, LinkError> {
+    let mut described: BTreeMap<DateTime<Utc>, Vec<(ObjectPath, Metadata)>> = BTreeMap::new();
+    let mut bare = Vec::new();
+    for (folder, metadata) in folders {
+        match metadata {
+            Some(metadata) => described.entry(metadata.created).or_default().push((folder, metadata)),
+            None => bare.push(folder),
+        }
+    }
+    if let (Some((with, _)), Some(without)) = (described.values().flatten().next(), bare.first()) {
+        return Err(LinkError::Mixed { with: with.clone(), without: without.clone() });
+    }
+    if !bare.is_empty() {
+        return Ok(vec![Link { folders: bare }]);
+    }
+    described.retain(|created, _| time.is_none_or(|time| *created <= time));
+    let is_full = |link: &[(ObjectPath, Metadata)]| link.iter().any(|(_, metadata)| metadata.is_full());
+    let fulls: Vec<_> = described.iter().filter(|(_, link)| is_full(link)).collect();
+    let full = match (&fulls[..], time) {
+        ([], _) if described.is_empty() => return Err(LinkError::Empty { time }),
+        ([], _) => return Err(LinkError::NoFull),
+        ([(_, one), (_, other), ..], None) => {
+            return Err(LinkError::SeveralFull { one: one[0].0.clone(), other: other[0].0.clone() });
+        }
+        ([.., (created, _)], _) => **created,
+    };
+    let mut links = Vec::new();
+    let mut covered = full;
+    for (created, link) in described.split_off(&full) {
+        let gap = link.iter().find(|(_, metadata)| metadata.from > covered);
+        if let Some((folder, metadata)) = gap {
+            return Err(LinkError::Gap { folder: folder.clone(), from: metadata.from });
+        }
+        covered = created;
+        links.push(Link { folders: link.into_iter().map(|(folder, _)| folder).collect() });
+    }
+    links.reverse();
+    Ok(links)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::testing::metadata;
+
+    fn at(seconds: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(seconds, 0).unwrap()
+    }
+
+    /// A backup of this time, on top of another.
+    fn backup(name: &str, created: i64, from: Option<i64>) -> (ObjectPath, Option<Metadata>) {
+        (ObjectPath::new(name).unwrap(), Some(metadata("test", at(created), from.map(at))))
+    }
+
+    fn bare(name: &str) -> (ObjectPath, Option<Metadata>) {
+        (ObjectPath::new(name).unwrap(), None)
+    }
+
+    fn names(folders: Vec<(ObjectPath, Option<Metadata>)>, time: Option<i64>) -> Result<String, LinkError> {
+        let links = links_of(folders, time.map(at))?;
+        let link = |link: &Link| link.folders.iter().map(ObjectPath::as_str).collect::<Vec<_>>().join("+");
+        Ok(links.iter().map(link).collect::<Vec<_>>().join(" "))
+    }
+
+    /// Protects: folders are ordered by their times, whatever the order they are given in.
+    #[test]
+    fn a_full_backup_and_its_incrementals_are_a_chain() {
+        let folders = || vec![backup("c", 30, Some(20)), backup("a", 10, None), backup("b", 20, Some(10))];
+        assert_eq!(names(folders(), None).unwrap(), "c b a");
+        assert_eq!(names(folders(), Some(29)).unwrap(), "b a");
+        assert_eq!(names(folders(), Some(9)), Err(LinkError::Empty { time: Some(at(9)) }));
+        // Cumulative.
+        let folders = vec![backup("c", 30, Some(10)), backup("a", 10, None), backup("b", 20, Some(10))];
+        assert_eq!(names(folders, None).unwrap(), "c b a");
+        // Parts of one backup.
+        let folders = vec![backup("x", 10, None), backup("b", 20, Some(10)), backup("y", 10, None)];
+        assert_eq!(names(folders, None).unwrap(), "b x+y");
+        assert_eq!(names(vec![bare("x"), bare("y")], None).unwrap(), "x+y");
+    }
+
+    /// Protects: what is not one chain is refused, not restored in some order.
+    #[test]
+    fn what_is_no_chain_is_refused() {
+        let two = || vec![backup("a", 10, None), backup("b", 20, None), backup("c", 30, Some(20))];
+        assert!(matches!(names(two(), None), Err(LinkError::SeveralFull { .. })));
+        assert_eq!(names(two(), Some(30)).unwrap(), "c b");
+        assert_eq!(names(two(), Some(15)).unwrap(), "a");
+        assert!(matches!(names(vec![backup("a", 1, None), bare("b")], None), Err(LinkError::Mixed { .. })));
+        assert_eq!(names(vec![backup("b", 20, Some(10))], None), Err(LinkError::NoFull));
+        let gap = names(vec![backup("a", 10, None), backup("c", 30, Some(20))], None).unwrap_err();
+        assert!(gap.to_string().starts_with("c builds on the backup of 1970-01-01T00:00:20Z"), "{gap}");
+        assert_eq!(names(Vec::new(), None), Err(LinkError::Empty { time: None }));
+    }
+}
