@@ -1,19 +1,20 @@
 //! One backup run: its namespaces, their partitions in batches, and the workers that get them.
 //!
 //! The [`driver`](crate::backup_run) of the run, a task of the runtime, begins a namespace and hands its partitions over
-//! with [`ScanPartitions`]; this actor starts workers, gives each a batch whenever it asks for one with [`TakeBatch`], and
-//! answers the driver when all partitions are read or the run of the namespace has failed.
+//! with [`ScanPartitions`]; this actor starts workers, one set for all namespaces, gives each a batch whenever it asks for
+//! one with [`TakeBatch`], and answers the driver when all partitions are read or the run of the namespace has failed.
 //!
 //! | message | from | answer |
 //! |---|---|---|
 //! | [`BeginNamespace`] | driver | |
+//! | [`AwaitRetry`], [`BeginRetry`] | driver | |
 //! | [`ScanPartitions`] | driver | the queue, when it is over |
 //! | [`TakeBatch`] | worker | the next batch, when there is one; `None` when there are no more |
 //! | [`WorkerFell`] | watcher of a worker | |
 //! | [`Cancel`], [`GetProgress`] | routine, supervisor, watcher of the driver | |
 //! | [`GetJob`], [`WaitForJob`] | supervisor | |
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -36,7 +37,9 @@ use tokio_util::sync::CancellationToken;
 use crate::backup_run::{self, RoutineRun};
 use crate::job::{Amounts, Cancel, End, Falls, Pace, end_of, fallen};
 use crate::messages::system::{Event, JobLabel, JobWork};
-use crate::messages::{GetJob, JobCounters, JobEnd, JobId, JobStatus, RunningJob, StartBackup, WaitForJob};
+use crate::messages::{
+    GetJob, JobCounters, JobEnd, JobId, JobStatus, PendingRetry, RunningJob, StartBackup, WaitForJob,
+};
 use crate::shared::Shared;
 use crate::supervisor::{Ended, JobEnded, SupervisorActor};
 
@@ -51,13 +54,30 @@ pub(crate) struct BeginNamespace {
     pub progress: Arc<BackupProgress>,
 }
 
+/// An attempt at a namespace, or at what comes before all namespaces, failed; the next one is still to come. The counters
+/// of the failed one are of what was deleted.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct AwaitRetry {
+    /// What failed.
+    pub what: String,
+    /// The namespace, if it was one.
+    pub namespace: Option<String>,
+    pub retry: PendingRetry,
+}
+
+/// What was waited for to be tried again is tried again.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct BeginRetry(pub String);
+
 /// Scans all partitions of a queue.
 #[derive(Debug, Message)]
 #[rtype(result = "PartitionQueue")]
 pub(crate) struct ScanPartitions {
     pub run: Arc<BackupRun>,
     pub queue: PartitionQueue,
-    /// How many workers scan.
+    /// How many workers scan, over all namespaces of the job.
     pub workers: usize,
 }
 
@@ -72,22 +92,31 @@ pub(crate) struct GetProgress {
 /// Names the scan of a queue within its job.
 type ScanId = u64;
 
+/// Names a worker within its job.
+type WorkerId = u64;
+
 /// A worker has nothing to do.
 #[derive(Debug, Message)]
-#[rtype(result = "Option<Batch>")]
+#[rtype(result = "Option<Assignment>")]
 struct TakeBatch {
-    scan: ScanId,
-    worker: usize,
+    worker: WorkerId,
     /// What became of its batch before.
-    ended: Option<BatchEnd>,
+    ended: Option<(ScanId, BatchEnd)>,
+}
+
+/// A batch for a worker.
+#[derive(Debug)]
+struct Assignment {
+    scan: ScanId,
+    run: Arc<BackupRun>,
+    batch: Batch,
 }
 
 /// A worker panicked.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 struct WorkerFell {
-    scan: ScanId,
-    worker: usize,
+    worker: WorkerId,
 }
 
 /// Owns one backup run.
@@ -102,8 +131,19 @@ pub struct BackupJobActor {
     _falls: Falls,
     pace: Pace,
     namespaces: HashMap<String, Arc<BackupProgress>>,
-    scans: HashMap<ScanId, Scan>,
+    /// What waits to be tried again.
+    retries: BTreeMap<String, PendingRetry>,
+    scans: BTreeMap<ScanId, Scan>,
     last_scan: ScanId,
+    /// Workers that there may be.
+    parallel: usize,
+    /// Workers that there are.
+    workers: usize,
+    last_worker: WorkerId,
+    /// Workers that have nothing.
+    idle: Vec<(WorkerId, oneshot::Sender<Option<Assignment>>)>,
+    /// What each worker has.
+    out: HashMap<WorkerId, (ScanId, BatchId)>,
     load: NodeLoad,
     end: End,
 }
@@ -113,10 +153,8 @@ pub struct BackupJobActor {
 struct Scan {
     run: Arc<BackupRun>,
     queue: PartitionQueue,
-    /// What each worker has.
-    out: HashMap<usize, BatchId>,
-    /// Workers that have nothing.
-    idle: Vec<(usize, oneshot::Sender<Option<Batch>>)>,
+    /// Batches that workers have.
+    out: usize,
     over: oneshot::Sender<PartitionQueue>,
 }
 
@@ -235,8 +273,14 @@ impl BackupJobActor {
                 cancel,
                 _falls: falls,
                 namespaces: HashMap::new(),
-                scans: HashMap::new(),
+                retries: BTreeMap::new(),
+                scans: BTreeMap::new(),
                 last_scan: 0,
+                parallel: 0,
+                workers: 0,
+                last_worker: 0,
+                idle: Vec::new(),
+                out: HashMap::new(),
                 load,
                 end,
             }
@@ -245,41 +289,65 @@ impl BackupJobActor {
 
     /// Gives batches to the workers that have none, and queues that are over back to the driver.
     fn dispatch(&mut self) {
-        for scan in self.scans.values_mut() {
-            while let Some((worker, idle)) = scan.idle.pop() {
-                let Some(batch) = scan.queue.next(&mut self.load) else {
-                    scan.idle.push((worker, idle));
-                    break;
-                };
-                scan.out.insert(worker, batch.id());
-                if let Err(Some(batch)) = idle.send(Some(batch)) {
-                    // The worker is gone before it got the batch; its watcher has replaced it, or will.
-                    scan.out.remove(&worker);
-                    if let Err(e) = scan.queue.lost(&mut self.load, batch.id()) {
-                        scan.run.fail(e);
-                    }
-                }
+        while let Some((worker, idle)) = self.idle.pop() {
+            let Some(assignment) = self.next_batch() else {
+                self.idle.push((worker, idle));
+                break;
+            };
+            let (scan, batch) = (assignment.scan, assignment.batch.id());
+            self.out.insert(worker, (scan, batch));
+            if idle.send(Some(assignment)).is_err() {
+                // The worker is gone before it got the batch; its watcher has replaced it, or will.
+                self.out.remove(&worker);
+                self.lose(scan, batch);
             }
         }
-        let over: Vec<_> =
-            self.scans.iter().filter(|(_, scan)| scan.queue.is_over()).map(|(id, _)| *id).collect();
-        for scan in over.into_iter().filter_map(|id| self.scans.remove(&id)) {
-            for (_, idle) in scan.idle {
-                // A worker that is gone needs no word.
-                let _ = idle.send(None);
-            }
+        for (_, scan) in self.scans.extract_if(.., |_, scan| scan.queue.is_over()) {
             // A driver that is gone has been canceled.
             let _ = scan.over.send(scan.queue);
         }
+        if self.scans.is_empty() {
+            self.workers = self.workers.saturating_sub(self.idle.len());
+            for (_, idle) in self.idle.drain(..) {
+                // A worker that is gone needs no word.
+                let _ = idle.send(None);
+            }
+        }
     }
 
-    fn start_worker(&self, scan: ScanId, worker: usize, run: &Arc<BackupRun>, job: Addr<Self>) {
-        let working = self.shared.runtime.spawn(work(job.clone(), scan, worker, Arc::clone(run)));
-        self.shared.runtime.spawn(async move {
-            if working.await.is_err() {
-                job.do_send(WorkerFell { scan, worker });
-            }
-        });
+    /// The next batch, of the namespace that the fewest workers are at.
+    fn next_batch(&mut self) -> Option<Assignment> {
+        let mut order: Vec<_> = self.scans.iter_mut().collect();
+        order.sort_by_key(|(_, scan)| scan.out);
+        order.into_iter().find_map(|(id, scan)| {
+            let batch = scan.queue.next(&mut self.load)?;
+            scan.out += 1;
+            Some(Assignment { scan: *id, run: Arc::clone(&scan.run), batch })
+        })
+    }
+
+    /// Takes a batch back whose worker panicked.
+    fn lose(&mut self, scan: ScanId, batch: BatchId) {
+        let Some(scan) = self.scans.get_mut(&scan) else { return };
+        scan.out -= 1;
+        if let Err(e) = scan.queue.lost(&mut self.load, batch) {
+            scan.run.fail(e);
+        }
+    }
+
+    /// Starts as many workers as there may be, when there is something to do.
+    fn start_workers(&mut self, job: &Addr<Self>) {
+        while self.workers < self.parallel && !self.scans.is_empty() {
+            self.workers += 1;
+            self.last_worker += 1;
+            let (worker, watcher) = (self.last_worker, job.clone());
+            let working = self.shared.runtime.spawn(work(job.clone(), worker));
+            self.shared.runtime.spawn(async move {
+                if working.await.is_err() {
+                    watcher.do_send(WorkerFell { worker });
+                }
+            });
+        }
     }
 
     fn snapshot(&self) -> BackupSnapshot {
@@ -302,7 +370,12 @@ impl BackupJobActor {
     }
 
     fn progress(&self, ended: Option<Duration>) -> RunningJob {
-        self.pace.progress(self.id, self.amounts(), ended)
+        let progress = self.pace.progress(self.id, self.amounts(), ended);
+        match self.retries.values().min_by_key(|retry| retry.at).filter(|_| ended.is_none()) {
+            // While something waits there is no saying when all will be done.
+            Some(retry) => RunningJob { estimated_end: None, retry: Some(retry.clone()), ..progress },
+            None => progress,
+        }
     }
 
     fn tick(&mut self, context: &mut Context<Self>) {
@@ -310,6 +383,8 @@ impl BackupJobActor {
         if self.work.is_some() && self.end.borrow().is_some() {
             return context.stop();
         }
+        // A run that was canceled, or whose writers failed, may have no worker that would say so.
+        self.dispatch();
         let amounts = self.amounts();
         self.pace.sample(amounts);
         let Some((routine, kind, _)) = &self.work else { return };
@@ -323,12 +398,12 @@ impl BackupJobActor {
 }
 
 /// A worker: asks for batches and scans them until there are no more.
-async fn work(job: Addr<BackupJobActor>, scan: ScanId, worker: usize, run: Arc<BackupRun>) {
+async fn work(job: Addr<BackupJobActor>, worker: WorkerId) {
     let mut scanner = Scanner::new();
     let mut ended = None;
     // A job actor that fell has canceled everything.
-    while let Ok(Some(batch)) = job.send(TakeBatch { scan, worker, ended }).await {
-        ended = Some(scanner.scan(&run, batch).await);
+    while let Ok(Some(Assignment { scan, run, batch })) = job.send(TakeBatch { worker, ended }).await {
+        ended = Some((scan, scanner.scan(&run, batch).await));
     }
 }
 
@@ -348,6 +423,26 @@ impl Handler<BeginNamespace> for BackupJobActor {
     }
 }
 
+impl Handler<AwaitRetry> for BackupJobActor {
+    type Result = ();
+
+    fn handle(&mut self, message: AwaitRetry, _: &mut Self::Context) {
+        let AwaitRetry { what, namespace, retry } = message;
+        self.retries.insert(what, retry);
+        if let Some(namespace) = namespace {
+            self.namespaces.insert(namespace, Arc::default());
+        }
+    }
+}
+
+impl Handler<BeginRetry> for BackupJobActor {
+    type Result = ();
+
+    fn handle(&mut self, BeginRetry(what): BeginRetry, _: &mut Self::Context) {
+        self.retries.remove(&what);
+    }
+}
+
 impl Handler<ScanPartitions> for BackupJobActor {
     type Result = ResponseFuture<PartitionQueue>;
 
@@ -356,11 +451,9 @@ impl Handler<ScanPartitions> for BackupJobActor {
         let (over, answer) = oneshot::channel();
         self.last_scan += 1;
         let id = self.last_scan;
-        for worker in 0..workers {
-            self.start_worker(id, worker, &run, context.address());
-        }
-        let scan = Scan { run, queue, out: HashMap::new(), idle: Vec::new(), over };
-        self.scans.insert(id, scan);
+        self.scans.insert(id, Scan { run, queue, out: 0, over });
+        self.parallel = self.parallel.max(workers);
+        self.start_workers(&context.address());
         // There may be nothing to scan.
         self.dispatch();
         // The sender is dropped with the actor only, and the question with it.
@@ -374,19 +467,21 @@ impl Handler<ScanPartitions> for BackupJobActor {
 }
 
 impl Handler<TakeBatch> for BackupJobActor {
-    type Result = ResponseFuture<Option<Batch>>;
+    type Result = ResponseFuture<Option<Assignment>>;
 
     fn handle(&mut self, message: TakeBatch, _: &mut Self::Context) -> Self::Result {
-        let TakeBatch { scan, worker, ended } = message;
-        let Some(found) = self.scans.get_mut(&scan) else { return Box::pin(async { None }) };
-        if let Some(ended) = ended {
-            found.out.remove(&worker);
-            if let Err(e) = found.queue.ended(&mut self.load, ended) {
-                found.run.fail(e);
+        let TakeBatch { worker, ended } = message;
+        if let Some((scan, ended)) = ended
+            && self.out.remove(&worker).is_some()
+            && let Some(scan) = self.scans.get_mut(&scan)
+        {
+            scan.out -= 1;
+            if let Err(e) = scan.queue.ended(&mut self.load, ended) {
+                scan.run.fail(e);
             }
         }
         let (idle, answer) = oneshot::channel();
-        found.idle.push((worker, idle));
+        self.idle.push((worker, idle));
         self.dispatch();
         Box::pin(async move { answer.await.ok().flatten() })
     }
@@ -395,22 +490,20 @@ impl Handler<TakeBatch> for BackupJobActor {
 impl Handler<WorkerFell> for BackupJobActor {
     type Result = ();
 
-    fn handle(&mut self, WorkerFell { scan, worker }: WorkerFell, context: &mut Self::Context) {
-        let Some(found) = self.scans.get_mut(&scan) else { return };
+    fn handle(&mut self, WorkerFell { worker }: WorkerFell, context: &mut Self::Context) {
         error!(self.log, "a worker failed: a defect of this program; its batch is read again"; "worker" => worker);
-        let lost = match found.out.remove(&worker) {
-            Some(batch) => found.queue.lost(&mut self.load, batch),
+        self.workers = self.workers.saturating_sub(1);
+        match self.out.remove(&worker) {
+            Some((scan, batch)) => self.lose(scan, batch),
             // It fell without having anything to do: another one would, too.
-            None => Err(EngineError::Worker("a worker failed between two batches".to_owned())),
-        };
-        match lost {
-            Ok(()) => {
-                let run = Arc::clone(&found.run);
-                self.start_worker(scan, worker, &run, context.address());
+            None => {
+                for scan in self.scans.values() {
+                    scan.run.fail(EngineError::Worker("a worker failed between two batches".to_owned()));
+                }
             }
-            Err(e) => found.run.fail(e),
         }
         self.dispatch();
+        self.start_workers(&context.address());
     }
 }
 
@@ -419,6 +512,7 @@ impl Handler<Cancel> for BackupJobActor {
 
     fn handle(&mut self, _: Cancel, _: &mut Self::Context) {
         self.cancel.cancel();
+        self.dispatch();
     }
 }
 

@@ -4,24 +4,27 @@
 //! says, and what is whole of the others stays. A run that is canceled leaves nothing.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
 use abs_cluster::Cluster;
 use abs_config::{IncrementalMode, RoutineSettings};
 use abs_engine::catalog::{BackupKind, Catalog, CatalogError, namespace_folder, run_folder};
-use abs_engine::{BackupLimits, BackupPlan, BackupProgress, BackupReport, BackupRun, EngineError};
+use abs_engine::{
+    BackupLimits, BackupPlan, BackupProgress, BackupReport, BackupRun, EngineError, NamespaceLimits,
+};
 use abs_storage::{ObjectPath, Storage};
 use actix::Addr;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use slog::{Logger, error, info, warn};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::backup_job::{BackupJobActor, BeginNamespace, ScanPartitions};
+use crate::backup_job::{AwaitRetry, BackupJobActor, BeginNamespace, BeginRetry, ScanPartitions};
 use crate::job::fallen;
 use crate::messages::system::{Event, JobLabel, JobWork};
-use crate::messages::{JobId, JobState, RunningJob, StartBackup};
+use crate::messages::{JobId, JobState, PendingRetry, RunningJob, StartBackup};
 use crate::metrics::{Outcome, Totals};
 use crate::routine::RunEnd;
 use crate::run_error::RunError;
@@ -35,7 +38,7 @@ pub(crate) async fn single(
     cancel: &CancellationToken,
 ) -> Result<BackupReport, EngineError> {
     let StartBackup { cluster, storage, folder, plan } = start;
-    let limits = BackupLimits::new(&plan, None);
+    let limits = BackupLimits::new(&plan, None).divide(1).remove(0);
     attempt(job, &Place { cluster, storage, folder }, &plan, Utc::now(), &limits, cancel).await
 }
 
@@ -52,7 +55,7 @@ async fn attempt(
     place: &Place,
     plan: &BackupPlan,
     created: DateTime<Utc>,
-    limits: &Arc<BackupLimits>,
+    limits: &NamespaceLimits,
     cancel: &CancellationToken,
 ) -> Result<BackupReport, EngineError> {
     let progress = Arc::new(BackupProgress::default());
@@ -142,23 +145,26 @@ impl RoutineRun {
 
     /// Backs up all namespaces at the same time.
     async fn namespaces(&self, job: &Addr<BackupJobActor>, cancel: &CancellationToken) -> Made {
-        let prepared = match self.prepare(cancel).await {
+        let prepared = match self.prepare(job, cancel).await {
             Ok(prepared) => prepared,
             Err(e) => return Made { error: Some(e), ..Made::default() },
         };
         let run = Arc::new(self.clone());
         let mut namespaces = JoinSet::new();
-        for (place, plan) in prepared.namespaces {
+        let shares = prepared.limits.divide(prepared.namespaces.len());
+        for ((place, plan), limits) in prepared.namespaces.into_iter().zip(shares) {
             let (run, job, cancel) = (Arc::clone(&run), job.clone(), cancel.clone());
-            let limits = Arc::clone(&prepared.limits);
             namespaces.spawn(async move {
                 let work =
                     || async { Ok(attempt(&job, &place, &plan, run.created, &limits, &cancel).await?) };
-                let result = run.tried(&format!("namespace {}", plan.namespace), &cancel, work).await;
+                let result = run.tried(&job, &Step::Namespace(plan.namespace.clone()), &cancel, work).await;
                 if let Err(e) = &result
                     && !matches!(e, RunError::Engine(EngineError::Canceled))
                 {
                     error!(run.log, "namespace failed"; "namespace" => &plan.namespace, "error" => %e);
+                }
+                for (name, why) in result.iter().flat_map(|report| &report.unknown_indexes) {
+                    warn!(run.log, "the index was left out"; "namespace" => &plan.namespace, "index" => name, "reason" => why);
                 }
                 result
             });
@@ -185,7 +191,11 @@ impl RoutineRun {
     }
 
     /// Finds out what there is to do.
-    async fn prepare(&self, cancel: &CancellationToken) -> Result<Prepared, RunError> {
+    async fn prepare(
+        &self,
+        job: &Addr<BackupJobActor>,
+        cancel: &CancellationToken,
+    ) -> Result<Prepared, RunError> {
         let settings = &self.settings;
         let canceled = || RunError::Engine(EngineError::Canceled);
         // A backup whose time is still to come was made by a clock that was ahead: what has changed since is older than it.
@@ -210,7 +220,7 @@ impl RoutineRun {
             });
             asked.await.ok_or_else(canceled)?
         };
-        let (lease, names, key, foundations) = self.tried("the cluster and the storage", cancel, ask).await?;
+        let (lease, names, key, foundations) = self.tried(job, &Step::Questions, cancel, ask).await?;
         if self.kind == BackupKind::Incremental && foundations.is_empty() {
             // The routine has full backups, but of other namespaces or of times to come.
             return Err(CatalogError::NoBackup { routine: settings.name.clone(), time: until }.into());
@@ -224,7 +234,7 @@ impl RoutineRun {
                 }
                 Ok(())
             };
-            self.tried("the configuration of the cluster", cancel, write).await?;
+            self.tried(job, &Step::Configuration, cancel, write).await?;
         }
         let mut namespaces = Vec::new();
         for name in names {
@@ -264,7 +274,8 @@ impl RoutineRun {
     /// Does `work`, and again as the retry policy says while it fails for reasons that may pass.
     async fn tried<T, F>(
         &self,
-        what: &str,
+        job: &Addr<BackupJobActor>,
+        step: &Step,
         cancel: &CancellationToken,
         mut work: impl FnMut() -> F,
     ) -> Result<T, RunError>
@@ -279,11 +290,43 @@ impl RoutineRun {
             };
             let Some(wait) = self.settings.policy.retry.wait(attempt) else { return Err(error) };
             attempt += 1;
-            warn!(self.log, "trying again"; "what" => what, "attempt" => attempt, "wait" => ?wait, "error" => %error);
+            warn!(self.log, "trying again"; "what" => %step, "attempt" => attempt, "wait" => ?wait, "error" => %error);
             self.shared.metrics.backup_event(&self.settings.name, self.kind, Outcome::Retry);
+            let at = TimeDelta::from_std(wait).ok().and_then(|wait| Utc::now().checked_add_signed(wait));
+            let retry = PendingRetry { at: at.unwrap_or(DateTime::<Utc>::MAX_UTC), error: error.to_string() };
+            // An actor that fell has canceled the run.
+            let _ = job.send(AwaitRetry { what: step.to_string(), namespace: step.namespace(), retry }).await;
             if cancel.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
                 return Err(EngineError::Canceled.into());
             }
+            let _ = job.send(BeginRetry(step.to_string())).await;
+        }
+    }
+}
+
+/// A step of a run that may be tried more than once.
+#[derive(Clone, Debug)]
+enum Step {
+    Questions,
+    Configuration,
+    Namespace(String),
+}
+
+impl Step {
+    fn namespace(&self) -> Option<String> {
+        match self {
+            Self::Namespace(name) => Some(name.clone()),
+            Self::Questions | Self::Configuration => None,
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Questions => f.write_str("the cluster and the storage"),
+            Self::Configuration => f.write_str("the configuration of the cluster"),
+            Self::Namespace(name) => write!(f, "namespace {name}"),
         }
     }
 }

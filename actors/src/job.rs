@@ -189,6 +189,7 @@ impl Pace {
             records_per_second: per_second(amounts.done, before.done),
             kilobytes_per_second: per_second(amounts.bytes, before.bytes) / 1000,
             pipeline: amounts.pipeline,
+            retry: None,
         }
     }
 

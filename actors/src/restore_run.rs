@@ -247,6 +247,9 @@ pub(crate) fn conclude(
     for warning in &warnings {
         warn!(log, "{warning}");
     }
+    for (code, count) in &counts.refused {
+        warn!(log, "the cluster refused records"; "code" => code.0, "meaning" => code.meaning(), "remedy" => code.remedy(), "records" => count);
+    }
     if let Ok(reports) = result {
         for name in reports.iter().flat_map(|report| &report.conflicting_indexes) {
             warn!(log, "the index exists already with another definition and was left alone"; "index" => name);

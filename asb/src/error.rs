@@ -105,6 +105,9 @@ pub enum AsbErrorKind {
     /// Text that is not padded, canonical base64.
     #[error("not base64")]
     Base64,
+    /// A list or map whose bytes are not one.
+    #[error("{0}")]
+    Collection(&'static str),
     /// A name of an index or UDF that is not UTF-8.
     #[error("{0} is not UTF-8")]
     Utf8(&'static str),

@@ -30,6 +30,24 @@ pub enum IndexKind {
     MapKeys,
     /// `V`: the values of a map.
     MapValues,
+    /// Another letter: a kind that servers may have and we do not know.
+    Unknown(u8),
+}
+
+impl SecondaryIndex {
+    /// Why no server can have this index as it stands; `None` when it is in order.
+    #[must_use]
+    pub fn defect(&self) -> Option<String> {
+        match (self.kind, self.data) {
+            (IndexKind::Unknown(letter), _) => Some(format!("its kind {} is unknown", letter.escape_ascii())),
+            (_, IndexData::Unknown(letter)) => Some(format!("its type {} is unknown", letter.escape_ascii())),
+            (_, IndexData::Invalid) => Some("its type is I, invalid".to_owned()),
+            _ if self.bin.is_none() && self.expression.is_none() => {
+                Some("it has neither a bin nor an expression: its backup lost the expression".to_owned())
+            }
+            _ => None,
+        }
+    }
 }
 
 impl IndexKind {
@@ -39,6 +57,7 @@ impl IndexKind {
             Self::ListElements => b'L',
             Self::MapKeys => b'K',
             Self::MapValues => b'V',
+            Self::Unknown(letter) => letter,
         }
     }
 
@@ -48,6 +67,7 @@ impl IndexKind {
             b'L' => Self::ListElements,
             b'K' => Self::MapKeys,
             b'V' => Self::MapValues,
+            b'A'..=b'Z' => Self::Unknown(letter),
             _ => return None,
         })
     }
@@ -66,6 +86,8 @@ pub enum IndexData {
     Blob,
     /// `I`: a type this index never had a name for.
     Invalid,
+    /// Another letter: a type that servers may have and we do not know.
+    Unknown(u8),
 }
 
 impl IndexData {
@@ -76,6 +98,7 @@ impl IndexData {
             Self::Geo2dSphere => b'G',
             Self::Blob => b'B',
             Self::Invalid => b'I',
+            Self::Unknown(letter) => letter,
         }
     }
 
@@ -86,6 +109,7 @@ impl IndexData {
             b'G' => Self::Geo2dSphere,
             b'B' => Self::Blob,
             b'I' => Self::Invalid,
+            b'A'..=b'Z' => Self::Unknown(letter),
             _ => return None,
         })
     }

@@ -167,14 +167,10 @@ impl<'i> Record<'i> {
 fn global<'i>(source: &Source<'_>, line: GlobalLine<'_>) -> Result<Item<'i>, Stop> {
     Ok(match line {
         GlobalLine::Index { names, kind, data, context, expression } => Item::Index(SecondaryIndex {
-            set: string(names.set, "the set's name", names.at)?,
+            set: optional(names.set, "the set's name", names.at)?.unwrap_or_default(),
             name: string(names.index, "the index's name", names.at)?,
             kind,
-            bin: if names.bin.is_empty() {
-                None
-            } else {
-                Some(string(names.bin, "the bin's name", names.at)?)
-            },
+            bin: optional(names.bin, "the bin's name", names.at)?,
             data,
             context: context.map(|text| base64_text(source, text)).transpose()?,
             expression: expression.map(|text| base64_text(source, text)).transpose()?,
@@ -189,6 +185,13 @@ fn global<'i>(source: &Source<'_>, line: GlobalLine<'_>) -> Result<Item<'i>, Sto
 
 fn string(name: Name<'_>, what: &'static str, at: usize) -> Result<String, Stop> {
     String::from_utf8(name.to_bytes().into_owned()).or_else(|_| bad(at, AsbErrorKind::Utf8(what)))
+}
+
+/// A name that an index may lack. Servers list it as the word `null`, which some writers took over; no server can list an
+/// index whose set or bin has that name.
+fn optional(name: Name<'_>, what: &'static str, at: usize) -> Result<Option<String>, Stop> {
+    let name = string(name, what, at)?;
+    Ok(Some(name).filter(|name| !name.is_empty() && !name.eq_ignore_ascii_case("null")))
 }
 
 /// Base64 as it stands, known to be right.

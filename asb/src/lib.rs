@@ -5,6 +5,7 @@
 //! whole items, [`Items`] reads a block in place and gives the server's bytes back.
 
 mod base64;
+mod collection;
 mod cursor;
 mod encode;
 mod error;

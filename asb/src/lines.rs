@@ -232,13 +232,13 @@ impl<'b> Cursor<'b> {
         let index = self.name("the index's name", MAX_INDEX)?;
         self.space()?;
         let Some(kind) = IndexKind::from_letter(self.byte()?) else {
-            return bad(self.at - 1, AsbErrorKind::Expected("\"N\", \"L\", \"K\" or \"V\""));
+            return bad(self.at - 1, AsbErrorKind::Expected("the letter of an index kind"));
         };
         self.literal(b" 1 ", "\" 1 \": an index has one path")?;
         let bin = self.name("the bin's name", MAX_BIN)?;
         self.space()?;
         let Some(data) = IndexData::from_letter(self.byte()?) else {
-            return bad(self.at - 1, AsbErrorKind::Expected("\"N\", \"S\", \"G\", \"B\" or \"I\""));
+            return bad(self.at - 1, AsbErrorKind::Expected("the letter of an index type"));
         };
         let mut base64 = None;
         if expression || self.peek(0)? != b'\n' {

@@ -1,7 +1,7 @@
 //! A value in the text, and its way to the wire.
 
 use crate::{
-    AsbError, AsbErrorKind, ParticleType, base64, float,
+    AsbError, AsbErrorKind, ParticleType, base64, collection, float,
     items::Source,
     lines::{Form, ValueAt},
 };
@@ -57,6 +57,13 @@ impl<'i> TextValue<'i> {
             Form::Nil => {}
         }
         Ok(())
+    }
+
+    /// Checks that the bytes which [`append_to`](Self::append_to) gave are whole, as far as the type can say: the elements
+    /// of lists and maps are counted.
+    pub fn check(&self, bytes: &[u8]) -> Result<(), AsbError> {
+        collection::check(self.value.particle, bytes)
+            .or_else(|what| self.wrong(AsbErrorKind::Collection(what)))
     }
 
     #[cold]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use aerospike::policy::AdminPolicy;
 use aerospike::{Client, ClientPolicy};
+use futures_util::future::join_all;
 
 use crate::access::Access;
 use crate::{ClusterError, Connection, Credentials, PartitionMap, Seed, TlsOptions};
@@ -48,6 +49,15 @@ pub struct Node {
     pub port: u16,
     /// The name that its certificate has; `None` without TLS.
     pub tls_name: Option<Arc<str>>,
+}
+
+/// What the nodes of a cluster answered to an info command.
+#[derive(Debug)]
+pub struct InfoAnswers {
+    /// The nodes that answered, and what.
+    pub answers: Vec<(Node, String)>,
+    /// The nodes that did not, or refused, and why.
+    pub silent: Vec<(Node, ClusterError)>,
 }
 
 /// A connected cluster. Nodes that join and leave are followed in the background. Cheap to clone.
@@ -106,21 +116,22 @@ impl Cluster {
         self.inner.client.nodes().iter().map(|node| Node::from(&**node)).collect()
     }
 
-    /// Asks every node the same info command; nodes that do not answer are left out unless none does.
-    pub async fn info_all(&self, command: &str) -> Result<Vec<(Node, String)>, ClusterError> {
-        let mut answers = Vec::new();
-        let mut failure = None;
-        for node in self.inner.client.nodes() {
-            match self.ask(&node, command).await {
-                Ok(Ok(answer)) => answers.push((Node::from(&*node), answer)),
-                Ok(Err(e)) | Err(e) => failure = Some(e),
+    /// Asks all nodes the same info command, at the same time: one that does not answer costs its timeout once. Fails when
+    /// none answers.
+    pub async fn info_all(&self, command: &str) -> Result<InfoAnswers, ClusterError> {
+        let nodes = self.inner.client.nodes();
+        let asked = nodes.iter().map(|node| async move { self.ask(node, command).await.flatten() });
+        let mut all = InfoAnswers { answers: Vec::with_capacity(nodes.len()), silent: Vec::new() };
+        for (node, answer) in nodes.iter().zip(join_all(asked).await) {
+            match answer {
+                Ok(answer) => all.answers.push((Node::from(&**node), answer)),
+                Err(e) => all.silent.push((Node::from(&**node), e)),
             }
         }
-        match failure {
-            Some(e) if answers.is_empty() => Err(e),
-            None if answers.is_empty() => Err(self.abandoned()),
-            _ => Ok(answers),
+        if all.answers.is_empty() {
+            return Err(all.silent.pop().map_or_else(|| self.abandoned(), |(_, e)| e));
         }
+        Ok(all)
     }
 
     /// Asks one node, any, an info command; the next one if it does not answer, as one that has just left.
@@ -194,7 +205,7 @@ impl Cluster {
 
     /// Asks all nodes which partitions of `namespace` they master, now.
     pub async fn partition_map(&self, namespace: &str) -> Result<PartitionMap, ClusterError> {
-        Ok(PartitionMap::from_answers(namespace, self.info_all("replicas").await?, |_| None))
+        Ok(PartitionMap::from_answers(namespace, self.info_all("replicas").await?.answers, |_| None))
     }
 
     /// The names of the namespaces.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// A result code of the server, as it stands in a message header.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ResultCode(pub u8);
 
 impl ResultCode {
@@ -31,21 +31,39 @@ impl ResultCode {
     #[must_use]
     pub fn is_transient(self) -> bool {
         // Codes of the server's proto.h: 1 unknown (a dying node), 7 cluster key mismatch (the cluster re-forms),
-        // 9 timeout, 11 unavailable, 14 key busy, 15 query abort, 18 device overload, 28 lost conflict,
-        // 120 blocked by a transaction, 152 batch queues full.
-        matches!(self.0, 1 | 7 | 9 | 11 | 14 | 15 | 18 | 28 | 120 | 152)
+        // 8 stopped writes (until records expire or are evicted), 9 timeout, 11 unavailable, 14 key busy, 15 query
+        // abort, 18 device overload, 28 lost conflict, 32 not yet shipped by XDR, 83 quota exceeded, 120 blocked by a
+        // transaction, 152 batch queues full.
+        matches!(self.0, 1 | 7 | 8 | 9 | 11 | 14 | 15 | 18 | 28 | 32 | 83 | 120 | 152)
     }
-}
 
-impl fmt::Display for ResultCode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = match self.0 {
+    /// True when a write with this answer may have been done.
+    #[must_use]
+    pub fn is_in_doubt(self) -> bool {
+        // The server gave up waiting for its replicas, or for the node that it asked in our place.
+        self.0 == 9
+    }
+
+    /// True when a write was refused for what the record itself is. Every other refusal is about the namespace, the set,
+    /// the user or the request: it meets records that are in order.
+    #[must_use]
+    pub fn is_of_record(self) -> bool {
+        // 12 incompatible bin type, 13 too big, 17 bin not found, 19 another key, 21 bad bin name or too many bins,
+        // 26 not applicable, 160 invalid GeoJSON.
+        matches!(self.0, 12 | 13 | 17 | 19 | 21 | 26 | 160)
+    }
+
+    /// What the code means.
+    #[must_use]
+    pub fn meaning(self) -> &'static str {
+        match self.0 {
             0 => "ok",
             1 => "unknown server error",
             2 => "record not found",
             3 => "generation mismatch",
             4 => "parameter error",
             5 => "record exists",
+            7 => "cluster key mismatch",
             8 => "namespace is full or stopped writes",
             9 => "timeout",
             11 => "partition unavailable",
@@ -54,6 +72,7 @@ impl fmt::Display for ResultCode {
             14 => "key busy",
             15 => "query aborted",
             16 => "unsupported feature",
+            17 => "bin not found",
             18 => "device overload",
             19 => "key mismatch",
             20 => "no such namespace",
@@ -63,6 +82,7 @@ impl fmt::Display for ResultCode {
             26 => "not applicable",
             27 => "filtered out",
             28 => "lost conflict",
+            32 => "not yet shipped by XDR",
             51 => "security is not supported",
             52 => "security is not enabled",
             60 => "unknown user",
@@ -74,17 +94,46 @@ impl fmt::Display for ResultCode {
             81 => "role violation",
             82 => "address is not on the allow list",
             83 => "quota exceeded",
-            160 => "invalid GeoJSON",
             120 => "blocked by a transaction",
             150 => "batches are disabled",
             151 => "too many rows in a batch",
             152 => "batch queues are full",
+            160 => "invalid GeoJSON",
             200 => "index exists",
             201 => "index not found",
             206 => "too many indexes",
-            _ => return write!(f, "result code {}", self.0),
-        };
-        write!(f, "{name} (code {})", self.0)
+            _ => "unknown result code",
+        }
+    }
+
+    /// What to do about writes that are refused with this code, where that is known.
+    #[must_use]
+    pub fn remedy(self) -> Option<&'static str> {
+        Some(match self.0 {
+            4 => "records without a set need disallow-null-setname false; a namespace has at most 4095 sets",
+            8 => "free memory or storage, or raise the limits (stop-writes-…) of the namespace",
+            11 => "wait until all nodes are back and the cluster is stable",
+            13 => "raise max-record-size of the namespace",
+            18 => "lower the rate or the batches in flight",
+            19 => "the namespace holds another record of the same digest: its key differs",
+            21 => "names of bins have at most 15 bytes",
+            22 => {
+                "records that expire need nsup-period above 0 or allow-ttl-without-nsup true; a set may be at its \
+                 stop-writes limit, or clocks of nodes too far apart"
+            }
+            81 => "give the user the privilege write on the namespace",
+            83 => "lower the rate or raise the user's quota",
+            150 => "set batch-index-threads above 0, or write record by record (disable-batch-writes)",
+            151 => "lower the batch size or raise batch-max-requests",
+            152 => "lower the batches in flight",
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for ResultCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (code {})", self.meaning(), self.0)
     }
 }
 

@@ -11,6 +11,8 @@ pub struct Indexes {
     pub secondary: Vec<SecondaryIndex>,
     /// Indexes on sets (servers that manage them like secondary indexes), which it cannot.
     pub sets: Vec<SetIndex>,
+    /// Indexes of kinds and types that we do not know: their names and what is unknown.
+    pub unknown: Vec<(String, String)>,
 }
 
 /// An index over the records of one set.
@@ -31,6 +33,25 @@ impl Cluster {
 
     /// Creates an index; one of the same definition that exists already is no error.
     pub async fn create_index(&self, namespace: &str, index: &SecondaryIndex) -> Result<(), ClusterError> {
+        let unusable = || ClusterError::Info {
+            command: "sindex-create".to_owned(),
+            node: "any".to_owned(),
+            answer: format!("index {:?} has no valid type", index.name),
+        };
+        let kind = match index.kind {
+            IndexKind::Bin => "default",
+            IndexKind::ListElements => "list",
+            IndexKind::MapKeys => "mapkeys",
+            IndexKind::MapValues => "mapvalues",
+            IndexKind::Unknown(_) => return Err(unusable()),
+        };
+        let data = match index.data {
+            IndexData::Numeric => "numeric",
+            IndexData::String => "string",
+            IndexData::Geo2dSphere => "geo2dsphere",
+            IndexData::Blob => "blob",
+            IndexData::Invalid | IndexData::Unknown(_) => return Err(unusable()),
+        };
         let mut command = format!("sindex-create:{}={namespace}", self.namespace_key());
         let mut push = |key: &str, value: &str| {
             command.push(';');
@@ -45,28 +66,9 @@ impl Cluster {
         if let Some(context) = &index.context {
             push("context", context);
         }
-        let kind = match index.kind {
-            IndexKind::Bin => "default",
-            IndexKind::ListElements => "list",
-            IndexKind::MapKeys => "mapkeys",
-            IndexKind::MapValues => "mapvalues",
-        };
         if index.kind != IndexKind::Bin {
             push("indextype", kind);
         }
-        let data = match index.data {
-            IndexData::Numeric => "numeric",
-            IndexData::String => "string",
-            IndexData::Geo2dSphere => "geo2dsphere",
-            IndexData::Blob => "blob",
-            IndexData::Invalid => {
-                return Err(ClusterError::Info {
-                    command: "sindex-create".to_owned(),
-                    node: "any".to_owned(),
-                    answer: format!("index {:?} has no valid data type", index.name),
-                });
-            }
-        };
         let bin = index.bin.as_deref().unwrap_or_default();
         match (&index.expression, self.version() >= (8, 1)) {
             (Some(expression), _) => {
@@ -116,14 +118,14 @@ fn parse_list(answer: &str, command: &str) -> Result<Indexes, ClusterError> {
             let start = entry.find(key)? + key.len();
             let end = KEYS.iter().filter_map(|k| entry[start..].find(k)).min();
             let value = &entry[start..end.map_or(entry.len(), |end| start + end)];
-            (!matches!(value, "" | "null" | "NULL")).then_some(value)
+            (!value.is_empty() && !value.eq_ignore_ascii_case("null")).then_some(value)
         };
-        let unusable = |what: &str| ClusterError::Info {
+        let unnamed = || ClusterError::Info {
             command: command.to_owned(),
             node: "any".to_owned(),
-            answer: format!("{what} in {entry:?}"),
+            answer: format!("no index name in {entry:?}"),
         };
-        let name = value(":indexname=").ok_or_else(|| unusable("no index name"))?.to_owned();
+        let name = value(":indexname=").ok_or_else(unnamed)?.to_owned();
         let set = value(":set=").unwrap_or_default().to_owned();
         let kind = match value(":indextype=").unwrap_or("default").to_ascii_lowercase().as_str() {
             "default" | "none" => IndexKind::Bin,
@@ -134,14 +136,20 @@ fn parse_list(answer: &str, command: &str) -> Result<Indexes, ClusterError> {
                 indexes.sets.push(SetIndex { name, set });
                 continue;
             }
-            _ => return Err(unusable("unknown index type")),
+            other => {
+                indexes.unknown.push((name, format!("its kind {other:?} is unknown")));
+                continue;
+            }
         };
         let data = match value(":type=").unwrap_or_default().to_ascii_lowercase().as_str() {
             "numeric" | "int signed" => IndexData::Numeric,
             "string" | "text" => IndexData::String,
             "geo2dsphere" | "geojson" => IndexData::Geo2dSphere,
             "blob" => IndexData::Blob,
-            _ => return Err(unusable("unknown data type")),
+            other => {
+                indexes.unknown.push((name, format!("its type {other:?} is unknown")));
+                continue;
+            }
         };
         indexes.secondary.push(SecondaryIndex {
             set,
@@ -178,6 +186,17 @@ mod tests {
         assert_eq!(c.bin, None);
         assert_eq!(parse_list("", "c").unwrap(), Indexes::default());
         assert_eq!(parse_list(";ns=test:indexname=s:set=a:indextype=set", "c").unwrap().sets.len(), 1);
-        assert!(parse_list("ns=test:indexname=a:set=s:bin=b:type=weird", "c").is_err());
+        assert!(parse_list("ns=test:set=s:bin=b:type=numeric", "c").is_err());
+    }
+
+    /// Protects: an index of a later server is left out by name; the others are read.
+    #[test]
+    fn unknown_indexes_are_left_out() {
+        let answer = "ns=t:indexname=a:set=s:bin=b:type=weird;ns=t:indexname=b:set=s:bin=b:type=numeric;\
+                      ns=t:indexname=c:set=s:bin=b:type=numeric:indextype=tree";
+        let indexes = parse_list(answer, "c").unwrap();
+        assert_eq!(indexes.secondary.len(), 1);
+        let unknown = [("a", "its type \"weird\" is unknown"), ("c", "its kind \"tree\" is unknown")];
+        assert_eq!(indexes.unknown, unknown.map(|(name, why)| (name.to_owned(), why.to_owned())));
     }
 }

@@ -26,7 +26,7 @@ mod udf;
 pub use batch::{
     BatchFlags, BatchMessage, Exists, Generation, Row, RowHead, RowResults, TTL_NEVER, void_time_now,
 };
-pub use cluster::{Cluster, ConnectOptions, Node};
+pub use cluster::{Cluster, ConnectOptions, InfoAnswers, Node};
 pub use connection::Connection;
 pub use credentials::Credentials;
 pub use error::{ClusterError, ResultCode};

@@ -32,7 +32,7 @@ impl From<u16> for PartitionCursor {
 
 /// Which node to ask for which partition of one namespace, at one moment: its master, or a replica in a rack that is
 /// preferred.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartitionMap {
     nodes: Vec<Node>,
     /// Index into `nodes` per partition; `NOBODY` when no node claims it.

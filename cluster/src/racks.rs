@@ -68,7 +68,7 @@ impl Cluster {
         }
         let of_nodes = self.racks(namespace).await?;
         let place = |node: &Node| racks.iter().position(|rack| Some(*rack) == of_nodes.of(node));
-        Ok(PartitionMap::from_answers(namespace, self.info_all("replicas").await?, place))
+        Ok(PartitionMap::from_answers(namespace, self.info_all("replicas").await?.answers, place))
     }
 }
 

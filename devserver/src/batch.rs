@@ -117,8 +117,17 @@ pub(crate) async fn execute(connection: &mut Connection, request: &Request<'_>) 
         } else {
             let batch_filter = filter.as_ref();
             let RowHead { head, fields, ops } = row;
-            Transaction { head, namespace, digest, fields, ops, batch_filter, index, in_batch: true }
-                .execute(&cluster, out)
+            let start = out.len();
+            let code =
+                Transaction { head, namespace, digest, fields, ops, batch_filter, index, in_batch: true }
+                    .execute(&cluster, out);
+            if cluster.faults.times_out_row(connection.node, position) {
+                out.truncate(start);
+                Head { result: ResultCode::TIMEOUT.0, timeout: index, ..Head::default() }.put(out);
+                ResultCode::TIMEOUT
+            } else {
+                code
+            }
         };
         let is_failure = !matches!(code, ResultCode::OK | ResultCode::NOT_FOUND | ResultCode::FILTERED_OUT);
         if is_failure && flags & ANSWER_EVERY_ROW == 0 {

@@ -38,6 +38,7 @@ enum Action {
     DelayReply(Duration),
     RefuseWrites(ResultCode),
     FailRow { row: usize, code: ResultCode },
+    TimeOutRow { row: usize },
 }
 
 /// Something that goes wrong: what, for which requests, on which node, how often.
@@ -93,6 +94,13 @@ impl Fault {
     #[must_use]
     pub fn fail_row(row: usize, code: ResultCode) -> Fault {
         Fault::new(Kind::Batch, Action::FailRow { row, code })
+    }
+
+    /// The row at position `row` (from 0) of a batch is executed and answers that it timed out, as one whose replicas do not
+    /// answer in time.
+    #[must_use]
+    pub fn time_out_row(row: usize) -> Fault {
+        Fault::new(Kind::Batch, Action::TimeOutRow { row })
     }
 
     /// Only on this node (from 0).
@@ -218,6 +226,11 @@ impl Faults {
             Action::RefuseWrites(code) => Some(code),
             _ => None,
         })
+    }
+
+    pub(crate) fn times_out_row(&self, node: usize, row: usize) -> bool {
+        let is_meant = |action| (action == Action::TimeOutRow { row }).then_some(());
+        self.strike(node, Kind::Batch, is_meant).is_some()
     }
 
     pub(crate) fn failed_row(&self, node: usize, row: usize) -> Option<ResultCode> {

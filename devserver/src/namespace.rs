@@ -1,7 +1,7 @@
 //! A namespace: 4096 partitions of records, its sets, its memory limit, its secondary indexes.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::record::{Digest, PARTITIONS, Record, partition_of};
@@ -48,6 +48,7 @@ pub(crate) struct Namespace {
     pub(crate) limit: u64,
     /// Seconds; 0 = records never expire unless they say so.
     pub(crate) default_ttl: u32,
+    pub(crate) settings: Settings,
     partitions: Box<[Mutex<Records>]>,
     sets: RwLock<Sets>,
     pub(crate) used: AtomicU64,
@@ -55,6 +56,46 @@ pub(crate) struct Namespace {
     pub(crate) expired: AtomicU64,
     pub(crate) truncate_lut: AtomicU64,
     pub(crate) indexes: Indexes,
+}
+
+/// What `set-config` changes.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    /// Seconds between two sweeps of expired records; 0 = none, and no record may expire.
+    pub(crate) nsup_period: AtomicU64,
+    pub(crate) allow_ttl_without_nsup: AtomicBool,
+    pub(crate) disallow_null_setname: AtomicBool,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            nsup_period: AtomicU64::new(120),
+            allow_ttl_without_nsup: AtomicBool::new(false),
+            disallow_null_setname: AtomicBool::new(false),
+        }
+    }
+}
+
+impl Settings {
+    /// Sets what is there to be set; true when the value is a value of it.
+    pub(crate) fn set(&self, name: &str, value: &str) -> bool {
+        let switch =
+            |setting: &AtomicBool| value.parse().map(|value| setting.store(value, Ordering::Relaxed)).is_ok();
+        match name {
+            "nsup-period" => {
+                value.parse().map(|value| self.nsup_period.store(value, Ordering::Relaxed)).is_ok()
+            }
+            "allow-ttl-without-nsup" => switch(&self.allow_ttl_without_nsup),
+            "disallow-null-setname" => switch(&self.disallow_null_setname),
+            // Nothing else here is there to be set.
+            _ => true,
+        }
+    }
+
+    pub(crate) fn forbids_ttl(&self) -> bool {
+        self.nsup_period.load(Ordering::Relaxed) == 0 && !self.allow_ttl_without_nsup.load(Ordering::Relaxed)
+    }
 }
 
 /// Why a record leaves the store.
@@ -70,6 +111,7 @@ impl Namespace {
             name,
             limit,
             default_ttl,
+            settings: Settings::default(),
             partitions: (0..PARTITIONS).map(|_| Mutex::default()).collect(),
             sets: RwLock::default(),
             used: AtomicU64::new(0),

@@ -1,5 +1,7 @@
 //! The write of one record: existence, generation and TTL policies, then the operations, then the store.
 
+use std::sync::atomic::Ordering;
+
 use crate::cluster::Cluster;
 use crate::expression::{self, View};
 use crate::message::{Head, Op, info1, info2, info3, op, put_op};
@@ -22,6 +24,10 @@ impl Transaction<'_> {
     pub(crate) fn write(&self, cluster: &Cluster, meta: &mut ReplyMeta, out: &mut Vec<u8>) -> Outcome<u16> {
         if self.namespace.stop_writes() {
             return Err(ResultCode::OUT_OF_SPACE);
+        }
+        let settings = &self.namespace.settings;
+        if settings.disallow_null_setname.load(Ordering::Relaxed) && self.set_name().is_empty() {
+            return Err(ResultCode::PARAMETER);
         }
         let policy = WritePolicy::of(self)?;
         let now_ms = cluster.clock.now_ms();
@@ -138,15 +144,18 @@ impl Transaction<'_> {
 
     /// The void time after this write.
     fn void_time(&self, old: Option<&Record>, now_secs: u32) -> Outcome<u32> {
-        match (self.head.ttl, old) {
-            (TTL_KEEP, Some(old)) => Ok(old.void_time),
-            (TTL_NEVER, _) => Ok(0),
-            (TTL_NAMESPACE_DEFAULT | TTL_KEEP, _) => {
-                let default = self.namespace.default_ttl;
-                Ok(if default == 0 { 0 } else { now_secs + default })
-            }
-            (ttl, _) if ttl <= TTL_MAX => Ok(now_secs + ttl),
-            _ => Err(ResultCode::PARAMETER),
+        let ttl = match (self.head.ttl, old) {
+            (TTL_KEEP, Some(old)) => return Ok(old.void_time),
+            (TTL_NEVER, _) => 0,
+            (TTL_NAMESPACE_DEFAULT | TTL_KEEP, _) => self.namespace.default_ttl,
+            (ttl, _) if ttl <= TTL_MAX => ttl,
+            _ => return Err(ResultCode::PARAMETER),
+        };
+        match ttl {
+            0 => Ok(0),
+            // Nobody would remove it.
+            _ if self.namespace.settings.forbids_ttl() => Err(ResultCode::FORBIDDEN),
+            ttl => Ok(now_secs + ttl),
         }
     }
 }

@@ -15,16 +15,16 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::EngineError;
-use crate::estimate::{expect, keep_expected, share_of_namespace};
+use crate::estimate::{Selection, density, expect, keep_expected};
 use crate::folder::RunFolder;
-use crate::limits::BackupLimits;
+use crate::limits::{BackupLimits, NamespaceLimits};
 use crate::metadata::Metadata;
 use crate::outcome::Outcome;
 use crate::plan::{BackupPlan, PartitionChoice};
 use crate::progress::BackupProgress;
 use crate::queue::{PartitionQueue, QueueSetup};
 use crate::scanner::BlockPipe;
-use crate::writer::{WriteJob, write_all};
+use crate::writer::{WriteJob, Writers, write_all};
 
 /// What a backup did.
 #[derive(Clone, Debug)]
@@ -37,6 +37,8 @@ pub struct BackupReport {
     pub retries: u64,
     /// True when there was no record and the plan said to leave nothing then.
     pub empty: bool,
+    /// Indexes that are of a kind we do not know, with the reason; they are not in the backup.
+    pub unknown_indexes: Vec<(String, String)>,
 }
 
 /// One attempt at a backup of one namespace, shared by the workers that scan for it.
@@ -63,8 +65,9 @@ pub struct BackupRun {
 
 impl BackupRun {
     /// Begins a backup into an empty `folder`: asks the cluster what there is, writes the definitions of indexes and the
-    /// UDF modules, and starts the file writers. `created` is the backup's time; `progress` is of this run alone. When it
-    /// fails nothing is left behind. Must run on a multi-threaded runtime, to its end: to give up, cancel `cancel`.
+    /// UDF modules, and starts the file writers. It waits first until `limits` let it write a file. `created` is the
+    /// backup's time; `progress` is of this run alone. When it fails nothing is left behind. Must run on a multi-threaded
+    /// runtime, to its end: to give up, cancel `cancel`.
     #[expect(clippy::too_many_arguments, reason = "each of them is another thing")]
     pub async fn begin(
         cluster: &Cluster,
@@ -72,7 +75,7 @@ impl BackupRun {
         folder: &ObjectPath,
         plan: &BackupPlan,
         created: DateTime<Utc>,
-        limits: &Arc<BackupLimits>,
+        limits: &NamespaceLimits,
         progress: &Arc<BackupProgress>,
         cancel: &CancellationToken,
     ) -> Result<(Arc<Self>, PartitionQueue), EngineError> {
@@ -83,9 +86,10 @@ impl BackupRun {
         }
         let request = scan_request(&plan)?;
         // Questions may be dropped at any moment, unlike writes.
-        let asked = cancel.run_until_cancelled(ask(cluster, &plan)).await;
-        let Answers { objects, partitions, map, indexes, udfs } =
+        let asked = cancel.run_until_cancelled(ask(cluster, &plan, limits, progress)).await;
+        let Answers { density, partitions, writers, map, indexes, udfs } =
             asked.unwrap_or(Err(EngineError::Canceled))?;
+        let limits = &limits.job;
 
         let encoder = Encoder::new(&plan.namespace, plan.compact);
         let files = Arc::new(WriteJob {
@@ -105,26 +109,28 @@ impl BackupRun {
             return Err(e);
         }
 
-        let partitions = if plan.no_records { Vec::new() } else { partitions };
-        let filtered = !plan.sets.is_empty() || plan.filter.is_some() || plan.modified_after.is_some();
-        if !filtered && !partitions.is_empty() {
-            let share = share_of_namespace(&partitions);
-            expect(objects, share, progress);
+        if Selection::of(&plan) != Selection::Unknown && !partitions.is_empty() {
             let (progress, outcome) = (Arc::clone(progress), Arc::clone(&files.outcome));
-            tokio::spawn(keep_expected(cluster.clone(), plan.namespace.clone(), share, progress, outcome));
+            tokio::spawn(keep_expected(cluster.clone(), plan.clone(), partitions.len(), progress, outcome));
         }
         let queue = QueueSetup {
             namespace: plan.namespace.clone(),
             parallel: plan.parallel.max(1),
             max_retries: plan.retry.max_retries,
-            estimate: filtered,
+            density,
+            estimate: Selection::of(&plan) == Selection::Unknown,
+            records_per_batch: match plan.records_per_second {
+                0 => u64::MAX,
+                rate => u64::from(rate).div_ceil(plan.parallel.max(1) as u64),
+            },
             progress: Arc::clone(progress),
             stop: files.outcome.stop.clone(),
         };
         let queue = PartitionQueue::new(queue, partitions, map);
-        let writers = plan.parallel_write.max(1);
         let (full_in, full_out) = async_channel::bounded(writers);
         let (empty_in, empty_out) = async_channel::bounded(plan.parallel.max(1) + 2 * writers);
+        let writers =
+            Writers { first: writers, most: plan.parallel_write.max(1), of_job: Arc::clone(&limits.writers) };
         let run = Self {
             cluster: cluster.clone(),
             request,
@@ -225,7 +231,13 @@ impl BackupRun {
         if !empty {
             self.files.folder.publish(&metadata).await?;
         }
-        Ok(BackupReport { metadata, elapsed: progress.elapsed, retries: progress.retries, empty })
+        Ok(BackupReport {
+            metadata,
+            elapsed: progress.elapsed,
+            retries: progress.retries,
+            empty,
+            unknown_indexes: self.indexes.unknown.clone(),
+        })
     }
 }
 
@@ -238,21 +250,35 @@ impl Drop for BackupRun {
 
 /// What a backup has to know before it writes.
 struct Answers {
-    objects: u64,
+    /// Records of a partition, on average.
+    density: f64,
     partitions: Vec<PartitionCursor>,
+    /// Files that it may write at a time.
+    writers: usize,
     map: PartitionMap,
     indexes: Indexes,
     udfs: Vec<Udf>,
 }
 
-async fn ask(cluster: &Cluster, plan: &BackupPlan) -> Result<Answers, EngineError> {
+async fn ask(
+    cluster: &Cluster,
+    plan: &BackupPlan,
+    limits: &NamespaceLimits,
+    progress: &BackupProgress,
+) -> Result<Answers, EngineError> {
     // Fails when the namespace does not exist.
-    let objects = cluster.statistics(&plan.namespace).await?.master_objects;
+    let density = density(cluster, plan).await?;
     let partitions = choose(cluster, plan).await?;
+    let partitions = if plan.no_records { Vec::new() } else { partitions };
+    if Selection::of(plan) != Selection::Unknown {
+        expect(density, partitions.len(), progress);
+    }
+    // The job knows of all its records while the namespace waits for its turn. What follows is as of its beginning.
+    let writers = limits.writers().await?;
     let map = cluster.partition_map_preferring(&plan.namespace, &plan.prefer_racks).await?;
     let indexes = if plan.no_indexes { Indexes::default() } else { cluster.indexes(&plan.namespace).await? };
     let udfs = if plan.no_udfs { Vec::new() } else { cluster.udfs().await? };
-    Ok(Answers { objects, partitions, map, indexes, udfs })
+    Ok(Answers { density, partitions, writers, map, indexes, udfs })
 }
 
 /// The partitions that a plan asks for, in the order of their ids.

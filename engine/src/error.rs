@@ -121,7 +121,7 @@ pub enum EngineError {
         cause: String,
     },
     /// A row was refused for good.
-    #[error("writing record {digest} to namespace {namespace}: {code}")]
+    #[error("writing record {digest} to namespace {namespace}: {}", with_remedy(*code))]
     Row {
         /// The namespace written to.
         namespace: String,
@@ -151,6 +151,11 @@ pub enum EngineError {
     /// A worker of the job panicked; a defect of this program.
     #[error("a worker of the job failed: {0}")]
     Worker(String),
+}
+
+/// A refusal and what to do about it, as the end of a message.
+pub(crate) fn with_remedy(code: ResultCode) -> String {
+    code.remedy().map_or_else(|| code.to_string(), |remedy| format!("{code}: {remedy}"))
 }
 
 impl EngineError {

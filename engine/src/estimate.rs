@@ -1,32 +1,64 @@
-//! How many records a backup without a filter will have. One with a filter is estimated by its queue.
+//! How many records a backup will have, as far as the cluster knows. One with a filter is estimated by its queue.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use abs_cluster::{Cluster, PARTITIONS, PartitionCursor};
+use abs_cluster::{Cluster, ClusterError, PARTITIONS};
 
 use crate::outcome::Outcome;
+use crate::plan::BackupPlan;
 use crate::progress::BackupProgress;
 
 /// How often the cluster is asked again.
 const REFRESH: Duration = Duration::from_mins(10);
 
-/// The share of a namespace that some partitions are.
-pub(crate) fn share_of_namespace(partitions: &[PartitionCursor]) -> f64 {
-    partitions.len() as f64 / f64::from(PARTITIONS)
+/// Which records a backup takes, by whether the cluster counts them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Selection {
+    All,
+    /// Those of some sets.
+    Sets,
+    /// Those that a filter lets through.
+    Unknown,
 }
 
-/// The records of a share of a namespace that has `objects`.
-pub(crate) fn expect(objects: u64, share: f64, progress: &BackupProgress) {
-    progress.expected_records.store((objects as f64 * share) as u64, Relaxed);
+impl Selection {
+    pub(crate) fn of(plan: &BackupPlan) -> Self {
+        if plan.filter.is_some() || plan.modified_after.is_some() {
+            Self::Unknown
+        } else if plan.sets.is_empty() {
+            Self::All
+        } else {
+            Self::Sets
+        }
+    }
 }
 
-/// Asks the cluster now and then how many records there are, until the run ends.
+/// The records of a partition, on average: those of the sets that the plan asks for, whatever filters leave of them. Fails
+/// when the cluster does not have the namespace.
+pub(crate) async fn density(cluster: &Cluster, plan: &BackupPlan) -> Result<f64, ClusterError> {
+    let statistics = cluster.statistics(&plan.namespace).await?;
+    let records = if plan.sets.is_empty() {
+        statistics.master_objects as f64
+    } else {
+        // Nodes count the records of a set together with those that they are a replica of.
+        let masters = statistics.master_objects as f64 / statistics.objects.max(1) as f64;
+        cluster.set_objects(&plan.namespace, &plan.sets).await? as f64 * masters
+    };
+    Ok(records / f64::from(PARTITIONS))
+}
+
+/// Says how many records there are in so many partitions.
+pub(crate) fn expect(density: f64, partitions: usize, progress: &BackupProgress) {
+    progress.expected_records.store((density * partitions as f64).round() as u64, Relaxed);
+}
+
+/// Asks the cluster now and then how many records there are in so many partitions, until the run ends.
 pub(crate) async fn keep_expected(
     cluster: Cluster,
-    namespace: String,
-    share: f64,
+    plan: BackupPlan,
+    partitions: usize,
     progress: Arc<BackupProgress>,
     outcome: Arc<Outcome>,
 ) {
@@ -34,8 +66,8 @@ pub(crate) async fn keep_expected(
         loop {
             tokio::time::sleep(REFRESH).await;
             // While the cluster cannot be asked the old number stands.
-            if let Ok(statistics) = cluster.statistics(&namespace).await {
-                expect(statistics.master_objects, share, &progress);
+            if let Ok(density) = density(&cluster, &plan).await {
+                expect(density, partitions, &progress);
             }
         }
     };

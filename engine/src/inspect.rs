@@ -192,6 +192,7 @@ fn decode(record: &mut Record<'_>, value: &mut Vec<u8>) -> Result<(), AsbError> 
     while let Some(bin) = record.next_bin()? {
         value.clear();
         bin.value.append_to(value)?;
+        bin.value.check(value)?;
     }
     Ok(())
 }

@@ -8,7 +8,7 @@
 //! | the run, shared by its workers | [`BackupRun`] | [`ChainRestore`], the links of a chain one after the other |
 //! | the books, owned by one | [`PartitionQueue`] of [`Batch`]es, with a [`NodeLoad`] | [`FileQueue`] of [`FileTask`]s |
 //! | a worker | [`Scanner`]: a batch at a time, of any run | [`RestoreWorker`]: a file at a time, of one run |
-//! | what the runs of a job share | [`BackupLimits`] | [`RestoreLimits`] |
+//! | what the runs of a job share | [`BackupLimits`], [divided](BackupLimits::divide) among its namespaces | [`RestoreLimits`] |
 //!
 //! Scanners turn the records of a batch into blocks of .asb text; the run's file writers compress, encrypt and store the
 //! blocks. Restore workers read files in blocks of whole records and turn them into batches of rows per node, which are
@@ -51,7 +51,7 @@ pub use error::EngineError;
 pub use fault::{Fault, FaultPoint};
 pub use files::{FileQueue, FileTask, FileTaskId, find_backups, namespace_of};
 pub use inspect::{FileReport, FolderReport, inspect};
-pub use limits::{BackupLimits, RestoreLimits};
+pub use limits::{BackupLimits, NamespaceLimits, RestoreLimits};
 pub use links::{LinkError, links_of};
 pub use metadata::{METADATA_FILE, Metadata};
 pub use plan::{BackupPlan, PartitionChoice, RestorePlan};

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
+use tokio::sync::{Mutex, OnceCell, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use crate::error::EngineError;
 use crate::limiter::Limiter;
@@ -18,6 +18,25 @@ pub struct BackupLimits {
     pub(crate) bytes: Option<Limiter>,
     scans: Semaphore,
     cluster_scans: Option<Arc<Semaphore>>,
+    /// Files that may be written at a time.
+    pub(crate) writers: Arc<Semaphore>,
+}
+
+/// The limits of one namespace of a backup job: those of the job, and its share of the files that may be written at a time,
+/// which it keeps over all attempts at it.
+#[derive(Debug)]
+pub struct NamespaceLimits {
+    pub(crate) job: Arc<BackupLimits>,
+    writers: OnceCell<OwnedSemaphorePermit>,
+}
+
+impl NamespaceLimits {
+    /// Waits until the namespace may write a file; returns how many it may write at a time until others end.
+    pub(crate) async fn writers(&self) -> Result<usize, EngineError> {
+        let acquire = || Arc::clone(&self.job.writers).acquire_owned();
+        let writers = self.writers.get_or_try_init(acquire).await.map_err(|_| EngineError::Canceled)?;
+        Ok(writers.num_permits())
+    }
 }
 
 /// Leave for one scan.
@@ -28,7 +47,7 @@ pub(crate) struct ScanPermit<'a> {
 }
 
 impl BackupLimits {
-    /// The limits that a plan asks for: `records_per_second`, `bandwidth`, `parallel`. `cluster_scans` are the scans that
+    /// The limits that a plan asks for: `records_per_second`, `bandwidth`, `parallel`, `parallel_write`. `cluster_scans` are the scans that
     /// the cluster allows over all jobs, if it has such a limit.
     #[must_use]
     pub fn new(plan: &BackupPlan, cluster_scans: Option<Arc<Semaphore>>) -> Arc<Self> {
@@ -37,7 +56,21 @@ impl BackupLimits {
             bytes: Limiter::new(plan.bandwidth),
             scans: Semaphore::new(plan.parallel.clamp(1, Semaphore::MAX_PERMITS)),
             cluster_scans,
+            writers: Arc::new(Semaphore::new(plan.parallel_write.clamp(1, Semaphore::MAX_PERMITS))),
         })
+    }
+
+    /// Divides the files that may be written at a time among the namespaces of the job. When there are more namespaces than
+    /// files, those that get none wait to begin until another one has ended.
+    #[must_use]
+    pub fn divide(self: &Arc<Self>, namespaces: usize) -> Vec<NamespaceLimits> {
+        let share = self.writers.available_permits() / namespaces.max(1);
+        let share = u32::try_from(share.max(1)).unwrap_or(u32::MAX);
+        let limits = |_| NamespaceLimits {
+            job: Arc::clone(self),
+            writers: OnceCell::new_with(Arc::clone(&self.writers).try_acquire_many_owned(share).ok()),
+        };
+        (0..namespaces).map(limits).collect()
     }
 
     /// Waits until one more scan is allowed. Everybody asks the job first and the cluster then, so nobody waits for a

@@ -208,7 +208,9 @@ pub struct RestorePlan {
     pub total_timeout: Duration,
     /// The key that the files were encrypted with.
     pub encryption: Option<EncryptionKey>,
-    /// When to write a batch again.
+    /// The short waits before rows are written again that were refused for the moment, after one attempt at once.
+    pub resend: Retry,
+    /// The waits after those.
     pub retry: Retry,
     /// What goes wrong in the workers.
     #[cfg(feature = "faults")]
@@ -244,7 +246,8 @@ impl RestorePlan {
             socket_timeout: Duration::from_secs(10),
             total_timeout: Duration::ZERO,
             encryption: None,
-            retry: RETRY,
+            resend: RETRY,
+            retry: Retry::NEVER,
             #[cfg(feature = "faults")]
             fault: None,
         }

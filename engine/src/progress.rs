@@ -1,9 +1,13 @@
 //! Numbers that move while a job runs.
 
+use std::array;
+use std::collections::BTreeMap;
 use std::ops::AddAssign;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use abs_cluster::ResultCode;
 
 /// Counters of a backup; shared with whoever watches it.
 #[derive(Debug)]
@@ -96,6 +100,8 @@ pub struct RestoreProgress {
     pub(crate) fresher: AtomicU64,
     pub(crate) existed: AtomicU64,
     pub(crate) ignored: AtomicU64,
+    /// By result code.
+    refused: [AtomicU64; 256],
     pub(crate) skipped: AtomicU64,
     pub(crate) expired: AtomicU64,
     pub(crate) superseded: AtomicU64,
@@ -108,7 +114,7 @@ pub struct RestoreProgress {
 
 /// The counters of a restore at one moment. At the end
 /// `read = inserted + fresher + existed + ignored + skipped + expired + superseded`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RestoreSnapshot {
     /// Time since the job began.
     pub elapsed: Duration,
@@ -126,13 +132,16 @@ pub struct RestoreSnapshot {
     pub existed: u64,
     /// Records that the server refused for good (`ignore-record-error`).
     pub ignored: u64,
+    /// Records that the server refused for good, by its answer: those ignored, and those that made the restore fail.
+    pub refused: BTreeMap<ResultCode, u64>,
     /// Records left out by `set-list`, `bin-list` or `no-records`.
     pub skipped: u64,
     /// Records whose time to live has run out.
     pub expired: u64,
     /// Older versions of records of which a newer backup of the chain holds another one.
     pub superseded: u64,
-    /// Rows that were sent again after an answer was lost: the first attempt may have written them.
+    /// Rows that may have been written before they were sent again: their answer was lost, or the server's own time for
+    /// them ran out. Counted for each such attempt.
     pub in_doubt: u64,
     /// Batches that were sent again, whole or in part.
     pub retries: u64,
@@ -154,6 +163,7 @@ impl Default for RestoreProgress {
             fresher: zero(),
             existed: zero(),
             ignored: zero(),
+            refused: array::from_fn(|_| zero()),
             skipped: zero(),
             expired: zero(),
             superseded: zero(),
@@ -176,6 +186,9 @@ impl AddAssign for RestoreSnapshot {
         self.fresher += part.fresher;
         self.existed += part.existed;
         self.ignored += part.ignored;
+        for (code, count) in part.refused {
+            *self.refused.entry(code).or_default() += count;
+        }
         self.skipped += part.skipped;
         self.expired += part.expired;
         self.superseded += part.superseded;
@@ -207,6 +220,11 @@ impl RestoreProgress {
         self.warnings.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Counts a record that the server refused for good.
+    pub(crate) fn refuse(&self, code: ResultCode) {
+        self.refused[usize::from(code.0)].fetch_add(1, Relaxed);
+    }
+
     /// The counters now.
     #[must_use]
     pub fn snapshot(&self) -> RestoreSnapshot {
@@ -219,6 +237,11 @@ impl RestoreProgress {
             fresher: self.fresher.load(Relaxed),
             existed: self.existed.load(Relaxed),
             ignored: self.ignored.load(Relaxed),
+            refused: (0..=u8::MAX)
+                .map(ResultCode)
+                .zip(self.refused.iter().map(|count| count.load(Relaxed)))
+                .filter(|&(_, count)| count > 0)
+                .collect(),
             skipped: self.skipped.load(Relaxed),
             expired: self.expired.load(Relaxed),
             superseded: self.superseded.load(Relaxed),

@@ -20,6 +20,8 @@ pub(crate) struct Pending {
     pub cursor: PartitionCursor,
     /// How often it was tried in vain since it last made progress.
     pub attempts: u32,
+    /// Records read of it; none when that is not known, after a failure.
+    pub read: Option<u64>,
 }
 
 /// Names a batch among those of its queue.
@@ -33,6 +35,8 @@ pub struct Batch {
     /// `None` for partitions that no node serves at the moment.
     pub(crate) node: Option<Node>,
     pub(crate) partitions: Arc<[Pending]>,
+    /// Records after which it ends although there may be more; 0 for none.
+    pub(crate) most_records: u64,
     pub(crate) committed: Arc<Committed>,
 }
 
@@ -89,6 +93,8 @@ pub(crate) struct Scanned {
     pub records: u64,
     /// What is still to be read.
     pub unfinished: Vec<Pending>,
+    /// The partition that has more records than the batch was to read.
+    pub more: Option<Pending>,
     /// A partition map that was looked up since.
     pub map: Option<PartitionMap>,
 }
@@ -141,9 +147,14 @@ pub(crate) struct QueueSetup {
     pub parallel: usize,
     /// How often a partition may be tried in vain before the run fails, beside the first time.
     pub max_retries: u32,
+    /// Records of a partition, on average; at most, when they are estimated.
+    pub density: f64,
     /// Estimate the records of the run by those of the batches that were read, the first of which is a single
     /// partition so that there is an estimate soon.
     pub estimate: bool,
+    /// About how many records a batch has at most: at a limited rate the server sends no more than that at once, so that
+    /// the counters move.
+    pub records_per_batch: u64,
     pub progress: Arc<BackupProgress>,
     /// The stop sign of the run.
     pub stop: CancellationToken,
@@ -173,7 +184,8 @@ struct Out {
 
 impl PartitionQueue {
     pub(crate) fn new(setup: QueueSetup, partitions: Vec<PartitionCursor>, map: PartitionMap) -> Self {
-        let pending: Vec<_> = partitions.into_iter().map(|cursor| Pending { cursor, attempts: 0 }).collect();
+        let pending: Vec<_> =
+            partitions.into_iter().map(|cursor| Pending { cursor, attempts: 0, read: Some(0) }).collect();
         Self {
             setup,
             partitions: pending.len(),
@@ -208,7 +220,8 @@ impl PartitionQueue {
         let size = if self.setup.estimate && self.last.0 == 0 {
             1
         } else {
-            (counts[chosen] * busy).div_ceil(2 * self.setup.parallel).max(MIN_BATCH)
+            let size = (counts[chosen] * busy).div_ceil(2 * self.setup.parallel).max(MIN_BATCH);
+            size.min((self.setup.records_per_batch as f64 / self.density()) as usize).max(1)
         };
         let mut partitions = Vec::with_capacity(size.min(counts[chosen]));
         self.pending.retain(|entry| {
@@ -219,6 +232,11 @@ impl PartitionQueue {
             }
             !take
         });
+        let most_records = match self.setup.records_per_batch {
+            // Of several partitions those that are done would be asked again and again.
+            most if partitions.len() == 1 && most != u64::MAX => most,
+            _ => 0,
+        };
         let node = nodes.get(chosen).cloned();
         load.enter(node.as_ref());
         self.last.0 += 1;
@@ -231,7 +249,7 @@ impl PartitionQueue {
             committed: Arc::clone(&committed),
         };
         self.out.insert(self.last, out);
-        Some(Batch { id: self.last, node, partitions, committed })
+        Some(Batch { id: self.last, node, partitions, most_records, committed })
     }
 
     /// Takes a batch back: what is unfinished of it will be handed out again.
@@ -241,18 +259,23 @@ impl PartitionQueue {
     /// batches then.
     pub fn ended(&mut self, load: &mut NodeLoad, end: BatchEnd) -> Result<(), EngineError> {
         let Some(out) = self.take_back(load, end.id) else { return Ok(()) };
-        let Scanned { records, unfinished, map } = end.result.inspect_err(|_| self.failed = true)?;
-        let done = out.partitions.len() - unfinished.len();
+        let Scanned { records, unfinished, more, map } = end.result.inspect_err(|_| self.failed = true)?;
+        let done = out.partitions.len() - unfinished.len() - usize::from(more.is_some());
         self.setup.progress.partitions_done.fetch_add(done as u64, Relaxed);
-        let whole = unfinished.is_empty() && out.partitions.iter().all(|p| p.cursor.after.is_none());
-        if self.setup.estimate && whole {
+        let before: Option<u64> = out.partitions.iter().map(|partition| partition.read).sum();
+        if self.setup.estimate
+            && done == out.partitions.len()
+            && let Some(before) = before
+        {
             let (partitions, sum) = &mut self.sampled;
             *partitions += out.partitions.len() as u64;
-            *sum += records;
+            *sum += before + records;
             let expected = *sum as f64 * self.partitions as f64 / *partitions as f64;
             self.setup.progress.expected_records.store(expected as u64, Relaxed);
         }
         self.pending.extend(unfinished);
+        // It goes on before others begin.
+        self.pending.splice(..0, more);
         if let Some(map) = map {
             self.map = map;
         }
@@ -271,7 +294,7 @@ impl PartitionQueue {
             .partitions
             .iter()
             .zip(&*committed)
-            .map(|(before, &cursor)| Pending { cursor, attempts: before.attempts })
+            .map(|(before, &cursor)| Pending { cursor, attempts: before.attempts, read: None })
             .collect();
         let worst = count_attempt(&out.partitions, &mut unfinished);
         if worst > self.setup.max_retries {
@@ -285,6 +308,15 @@ impl PartitionQueue {
         }
         self.pending.extend(unfinished);
         Ok(())
+    }
+
+    /// Records of a partition, on average, as far as is known.
+    fn density(&self) -> f64 {
+        match self.sampled {
+            (0, _) => self.setup.density,
+            // That none of a few has any says little of the others.
+            (partitions, records) => ((records + 1) as f64 / partitions as f64).min(self.setup.density),
+        }
     }
 
     fn take_back(&mut self, load: &mut NodeLoad, id: BatchId) -> Option<Out> {

@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use abs_asb::{SecondaryIndex, Udf};
 use abs_cluster::{Cluster, SetIndex};
@@ -26,7 +26,7 @@ use crate::metadata::Metadata;
 use crate::outcome::Outcome;
 use crate::plan::RestorePlan;
 use crate::progress::{RestoreProgress, RestoreSnapshot};
-use crate::sender::SendJob;
+use crate::sender::{Routes, SendJob};
 
 /// What a restore did.
 #[derive(Clone, Debug)]
@@ -165,11 +165,12 @@ impl ChainRestore {
                 ignore_record_error: plan.ignore_record_error,
                 socket_timeout: plan.socket_timeout,
                 total_timeout: plan.total_timeout,
+                resend: plan.resend,
                 retry: plan.retry,
                 limits: Arc::clone(limits),
                 progress: Arc::clone(progress),
                 outcome: Arc::clone(&outcome),
-                map: RwLock::new(Arc::new(map)),
+                routes: Routes::new(map),
                 in_flight: Arc::default(),
                 spare: Mutex::default(),
             }),
@@ -436,12 +437,16 @@ async fn restore_indexes(
     indexes: &[SecondaryIndex],
     sets: &[SetIndex],
 ) -> Result<Vec<String>, EngineError> {
+    let mut conflicting = Vec::new();
     if indexes.is_empty() && sets.is_empty() {
-        return Ok(Vec::new());
+        return Ok(conflicting);
     }
     let existing = cluster.indexes(&plan.destination).await?;
-    let mut conflicting = Vec::new();
     for index in indexes {
+        if let Some(why) = index.defect() {
+            progress.warn(format!("index {} was left out: {why}", index.name));
+            continue;
+        }
         match existing.secondary.iter().find(|other| other.name == index.name) {
             Some(other) if other != index => {
                 conflicting.push(index.name.clone());

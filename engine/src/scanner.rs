@@ -3,7 +3,8 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use abs_cluster::{
-    ClusterError, PARTITIONS, PartitionCursor, ResultCode, Scan, ScanEvent, ScanRecord, partition_of,
+    ClusterError, PARTITIONS, PartitionCursor, ResultCode, Scan, ScanEvent, ScanRecord, ScanRequest,
+    partition_of,
 };
 
 use crate::backup::BackupRun;
@@ -110,14 +111,20 @@ impl Scanner {
             self.hand_over(run, batch).await?;
         }
         if unfinished.is_empty() {
-            return Ok(Scanned { records, ..Scanned::default() });
+            let is_cut = batch.most_records > 0 && records >= batch.most_records;
+            let more = self.cursors.first().filter(|_| is_cut).map(|&cursor| {
+                let read = batch.partitions[0].read.map(|read| read + records);
+                Pending { cursor, attempts: 0, read }
+            });
+            return Ok(Scanned { records, more, ..Scanned::default() });
         }
         let pending = |place: usize| Pending {
             cursor: self.cursors[place],
             attempts: batch.partitions[place].attempts,
+            read: None,
         };
         let unfinished = unfinished.into_iter().map(pending).collect();
-        retry_later(run, batch, Scanned { records, unfinished, map: None }, &cause).await
+        retry_later(run, batch, Scanned { records, unfinished, ..Scanned::default() }, &cause).await
     }
 
     /// Forgets the batch before, whatever became of it.
@@ -148,7 +155,13 @@ impl Scanner {
             return Ok(());
         };
         let connection = run.cluster.connection(node).await?;
-        let mut scan = Scan::start(connection, &run.request, &self.cursors).await?;
+        let mut scan = match batch.most_records {
+            0 => Scan::start(connection, &run.request, &self.cursors).await?,
+            most => {
+                let request = ScanRequest { sample_max: most, ..run.request.clone() };
+                Scan::start(connection, &request, &self.cursors).await?
+            }
+        };
         let malformed = |what| ClusterError::Malformed { node: node.address(), what };
         loop {
             let mut records = 0;

@@ -9,9 +9,11 @@ use abs_cluster::{
     BatchFlags, BatchMessage, Cluster, ClusterError, Node, PartitionMap, ResultCode, RowResults, partition_of,
 };
 use abs_config::Retry;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
 
-use crate::error::EngineError;
+use crate::error::{EngineError, with_remedy};
 use crate::limits::RestoreLimits;
 use crate::outcome::Outcome;
 use crate::progress::RestoreProgress;
@@ -21,6 +23,11 @@ use crate::rows::digest_text;
 pub(crate) const IN_FLIGHT: usize = 32 << 20;
 /// A batch is sent when it has this many bytes, whatever its number of rows.
 pub(crate) const BATCH_BYTES: usize = 1 << 20;
+/// What a batch in flight takes beside its rows.
+const OVERHEAD: usize = 4 << 10;
+
+/// The longest wait before rows are sent again, whatever a policy says: far from what a clock can count.
+const LONGEST: Duration = Duration::from_hours(24 * 365);
 
 /// What the senders of a job share.
 #[derive(Debug)]
@@ -32,31 +39,72 @@ pub(crate) struct SendJob {
     pub socket_timeout: Duration,
     /// Of one attempt at a batch; zero for no limit.
     pub total_timeout: Duration,
+    /// The short waits, after the one attempt that is made at once.
+    pub resend: Retry,
+    /// The waits after those.
     pub retry: Retry,
     pub limits: Arc<RestoreLimits>,
     pub progress: Arc<RestoreProgress>,
     pub outcome: Arc<Outcome>,
-    pub map: RwLock<Arc<PartitionMap>>,
+    pub routes: Routes,
     /// Read by every batch in flight: who can write knows that nothing is.
     pub in_flight: Arc<tokio::sync::RwLock<()>>,
     pub spare: Mutex<Vec<BatchMessage>>,
 }
 
+/// The partition map in use.
+#[derive(Debug)]
+pub(crate) struct Routes {
+    map: RwLock<Arc<PartitionMap>>,
+    /// How often it was looked up.
+    lookups: AtomicU64,
+    /// Held during a look-up: batches that fail together share one.
+    looking: tokio::sync::Mutex<()>,
+}
+
+impl Routes {
+    pub(crate) fn new(map: PartitionMap) -> Self {
+        Self {
+            map: RwLock::new(Arc::new(map)),
+            lookups: AtomicU64::new(0),
+            looking: tokio::sync::Mutex::default(),
+        }
+    }
+}
+
+/// Rows that wait to be sent again.
+struct Waiting {
+    batch: BatchMessage,
+    /// How often they were sent since some row of their batch last got its final answer.
+    attempts: u32,
+    due: Instant,
+    /// Look-ups of the partition map until then.
+    lookups: u64,
+}
+
+/// What a batch of this size takes of [`IN_FLIGHT`].
+fn cost(bytes: usize) -> u32 {
+    (bytes + OVERHEAD).min(IN_FLIGHT) as u32
+}
+
 impl SendJob {
     /// The partition map in use.
     pub(crate) fn map(&self) -> Arc<PartitionMap> {
-        Arc::clone(&self.map.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.routes.map.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// An empty batch.
     pub(crate) fn batch(&self) -> BatchMessage {
         let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        spare.unwrap_or_else(|| {
-            // The server honours the flag for namespaces in memory only.
-            BatchMessage::new(&self.namespace, BatchFlags { inline: true, inline_ssd: false })
-        })
+        spare.unwrap_or_else(|| self.new_batch())
     }
 
+    fn new_batch(&self) -> BatchMessage {
+        // The server honours the flag for namespaces in memory only.
+        BatchMessage::new(&self.namespace, BatchFlags { inline: true, inline_ssd: false })
+    }
+
+    /// Keeps the buffer of a batch for another one. Those of rows that were sent again are of all sizes and not kept.
     fn recycle(&self, mut batch: BatchMessage) {
         if batch.bytes() <= BATCH_BYTES + BATCH_BYTES / 4 {
             batch.clear();
@@ -64,8 +112,8 @@ impl SendJob {
         }
     }
 
-    /// Waits for a place among the batches in flight and sends the batch from there, as one of `tasks`. Reports the
-    /// error of a batch that failed before.
+    /// Waits for memory and a slot among the batches in flight and sends the batch, as one of `tasks`. Reports the error
+    /// of a batch that failed before.
     pub(crate) async fn launch(
         self: &Arc<Self>,
         node: Option<Node>,
@@ -75,76 +123,135 @@ impl SendJob {
         while let Some(done) = tasks.try_join_next() {
             done.unwrap_or_else(|e| Err(EngineError::Worker(e.to_string())))?;
         }
-        let bytes = batch.bytes().min(IN_FLIGHT) as u32;
-        let closed = |_| EngineError::Canceled;
-        let slot = Arc::clone(&self.limits.batches).acquire_owned().await.map_err(closed)?;
-        let memory = Arc::clone(&self.limits.memory).acquire_many_owned(bytes).await.map_err(closed)?;
+        // The memory first: a batch that waits for a slot has its memory, so every holder of a slot can go on.
+        let memory = Arc::clone(&self.limits.memory).acquire_many_owned(cost(batch.bytes()));
+        let memory = memory.await.map_err(|_| EngineError::Canceled)?;
+        let slot = self.slot().await?;
         let in_flight = Arc::clone(&self.in_flight).read_owned().await;
         let job = Arc::clone(self);
         tasks.spawn(async move {
-            let sent = job.outcome.stop.run_until_cancelled(job.send(node, batch)).await;
-            drop((slot, memory, in_flight));
+            let sent = job.outcome.stop.run_until_cancelled(job.send(node, batch, memory, slot)).await;
+            drop(in_flight);
             sent.unwrap_or(Err(EngineError::Canceled))
         });
         Ok(())
     }
 
-    /// Sends a batch until every row has its final answer.
-    async fn send(&self, node: Option<Node>, batch: BatchMessage) -> Result<(), EngineError> {
+    async fn slot(&self) -> Result<OwnedSemaphorePermit, EngineError> {
+        Arc::clone(&self.limits.batches).acquire_owned().await.map_err(|_| EngineError::Canceled)
+    }
+
+    /// Sends a batch until every row has its final answer. Rows that wait to be sent again keep their own bytes of the
+    /// memory, and no slot: other batches go on.
+    async fn send(
+        &self,
+        node: Option<Node>,
+        batch: BatchMessage,
+        mut memory: OwnedSemaphorePermit,
+        mut slot: OwnedSemaphorePermit,
+    ) -> Result<(), EngineError> {
         let mut results = RowResults::new();
-        let mut work = vec![(node, batch, 0)];
-        while let Some((node, mut batch, attempts)) = work.pop() {
-            let outcome = if let Some(node) = &node {
-                self.exchange(node, &mut batch, &mut results).await
-            } else {
-                results.clear();
-                results.resize(batch.len(), Some(ResultCode::PARTITION_UNAVAILABLE));
-                Ok(())
-            };
-            let mut again = Vec::new();
-            let mut cause = match &outcome {
-                Ok(()) => String::new(),
-                Err(e) if e.is_transient() => e.to_string(),
-                Err(_) => return outcome.map_err(EngineError::from),
-            };
-            let mut counts = Counts::default();
-            let mut refused = Ok(());
-            for (row, result) in results.iter().enumerate() {
-                match *result {
-                    Some(code) if code.is_transient() => {
-                        if cause.is_empty() {
-                            cause = code.to_string();
-                        }
-                        again.push(row);
+        let mut waiting = Vec::new();
+        waiting.extend(self.attempt(node, batch, 0, &mut results).await?);
+        loop {
+            drop(slot);
+            let bytes = waiting.iter().map(|rows: &Waiting| rows.batch.bytes()).sum();
+            let excess = memory.num_permits().saturating_sub(cost(bytes) as usize);
+            drop(memory.split(excess));
+            let first = waiting.iter().enumerate().min_by_key(|(_, rows)| rows.due).map(|(index, _)| index);
+            let Some(first) = first else { return Ok(()) };
+            let rows = waiting.swap_remove(first);
+            sleep_until(rows.due).await;
+            self.look_up(rows.lookups).await;
+            slot = self.slot().await?;
+            for (node, batch) in self.regroup(rows.batch) {
+                waiting.extend(self.attempt(node, batch, rows.attempts, &mut results).await?);
+            }
+        }
+    }
+
+    /// Sends a batch once. What is to be sent again comes back.
+    async fn attempt(
+        &self,
+        node: Option<Node>,
+        mut batch: BatchMessage,
+        attempts: u32,
+        results: &mut RowResults,
+    ) -> Result<Option<Waiting>, EngineError> {
+        let sent = if let Some(node) = &node {
+            self.exchange(node, &mut batch, results).await
+        } else {
+            refuse_all(&batch, results);
+            Ok(())
+        };
+        let is_first = attempts == 0;
+        let is_answered = node.is_some() && sent.is_ok();
+        let mut cause = match sent {
+            Ok(()) => String::new(),
+            Err(e) if e.is_transient() => e.to_string(),
+            Err(e) => return Err(e.into()),
+        };
+        let mut counts = Counts::default();
+        let mut again = Vec::new();
+        let mut refused = Ok(());
+        for (row, result) in results.iter().enumerate() {
+            match *result {
+                Some(code) if code.is_transient() => {
+                    if cause.is_empty() {
+                        cause = with_remedy(code);
                     }
-                    Some(code) => refused = refused.and(self.count(code, &batch, row, &mut counts)),
-                    None => {
-                        if cause.is_empty() {
-                            "no answer for some of them".clone_into(&mut cause);
-                        }
-                        counts.in_doubt += 1;
-                        again.push(row);
+                    counts.in_doubt += u64::from(code.is_in_doubt());
+                    again.push(row);
+                }
+                Some(code) => refused = refused.and(self.count(code, &batch, row, &mut counts)),
+                None => {
+                    if cause.is_empty() {
+                        "no answer for some of them".clone_into(&mut cause);
                     }
+                    counts.in_doubt += 1;
+                    again.push(row);
                 }
             }
-            counts.add_to(&self.progress);
-            refused?;
-            if again.is_empty() {
-                self.recycle(batch);
-                continue;
-            }
-            let attempts = if again.len() < batch.len() { 1 } else { attempts + 1 };
-            self.progress.retries.fetch_add(1, Relaxed);
-            let pause = self.retry.wait(attempts - 1).ok_or_else(|| EngineError::Batch {
-                namespace: self.namespace.clone(),
-                rows: again.len(),
-                attempts,
-                cause,
-            })?;
-            tokio::time::sleep(pause).await;
-            work.extend(self.regroup(&batch, &again).await.into_iter().map(|(node, b)| (node, b, attempts)));
         }
-        Ok(())
+        counts.add_to(&self.progress);
+        refused?;
+        if again.is_empty() {
+            if is_first {
+                self.recycle(batch);
+            }
+            return Ok(None);
+        }
+        let attempts = if again.len() < batch.len() { 1 } else { attempts + 1 };
+        let Some(wait) = self.wait(attempts) else {
+            if is_answered {
+                again.iter().filter_map(|&row| results[row]).for_each(|code| self.progress.refuse(code));
+            }
+            let (namespace, rows) = (self.namespace.clone(), again.len());
+            return Err(EngineError::Batch { namespace, rows, attempts, cause });
+        };
+        self.progress.retries.fetch_add(1, Relaxed);
+        let due = Instant::now() + wait.min(LONGEST);
+        if again.len() < batch.len() {
+            // A buffer of its own size: many batches may wait, each for a few rows.
+            let mut few = self.new_batch();
+            for row in again {
+                few.append_row_of(&batch, row);
+            }
+            let whole = std::mem::replace(&mut batch, few);
+            if is_first {
+                self.recycle(whole);
+            }
+        }
+        Ok(Some(Waiting { batch, attempts, due, lookups: self.routes.lookups.load(Relaxed) }))
+    }
+
+    /// How long rows wait that were sent `attempts` times; none when they are given up. At first they are sent again at
+    /// once, by a new partition map; then after short waits, which bridge the seconds that a cluster needs to re-form;
+    /// then as the policy says.
+    fn wait(&self, attempts: u32) -> Option<Duration> {
+        let Some(short) = attempts.checked_sub(2) else { return Some(Duration::ZERO) };
+        let long = short.checked_sub(self.resend.max_retries);
+        self.resend.wait(short).or_else(|| self.retry.wait(long?))
     }
 
     async fn exchange(
@@ -153,16 +260,9 @@ impl SendJob {
         batch: &mut BatchMessage,
         results: &mut RowResults,
     ) -> Result<(), ClusterError> {
-        results.clear();
         let connection = self.cluster.connection(node).await;
-        let mut connection = match connection {
-            Ok(connection) => connection,
-            Err(e) => {
-                // Nothing was sent: no row is in doubt.
-                results.resize(batch.len(), Some(ResultCode::PARTITION_UNAVAILABLE));
-                return Err(e);
-            }
-        };
+        // While nothing was sent no row is in doubt.
+        let mut connection = connection.inspect_err(|_| refuse_all(batch, results))?;
         connection.set_timeout(self.socket_timeout);
         let write = async {
             if self.singly {
@@ -195,29 +295,56 @@ impl SendJob {
             ResultCode::OK => counts.inserted += 1,
             ResultCode::GENERATION => counts.fresher += 1,
             ResultCode::EXISTS => counts.existed += 1,
-            _ if self.ignore_record_error => counts.ignored += 1,
             code => {
-                let digest = digest_text(&batch.digest(row));
-                return Err(EngineError::Row { namespace: self.namespace.clone(), digest, code });
+                self.progress.refuse(code);
+                // What is about more than the record would lose every record that comes, one by one.
+                if !(self.ignore_record_error && code.is_of_record()) {
+                    let digest = digest_text(&batch.digest(row));
+                    return Err(EngineError::Row { namespace: self.namespace.clone(), digest, code });
+                }
+                counts.ignored += 1;
             }
         }
         Ok(())
     }
 
-    /// Looks up who owns the partitions now and makes a batch per node of the rows to send again.
-    async fn regroup(&self, batch: &BatchMessage, rows: &[usize]) -> Vec<(Option<Node>, BatchMessage)> {
+    /// Looks up who owns the partitions now, unless that was done since there had been `lookups`.
+    async fn look_up(&self, lookups: u64) {
+        let _looking = self.routes.looking.lock().await;
+        if self.routes.lookups.load(Relaxed) != lookups {
+            return;
+        }
         // While the cluster cannot be asked the old map stands: the next attempt fails and comes back here.
         if let Ok(map) = self.cluster.partition_map(&self.namespace).await {
-            *self.map.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(map);
+            let mut current = self.routes.map.write().unwrap_or_else(PoisonError::into_inner);
+            // Workers send what they have gathered when the map changes.
+            if map != **current {
+                *current = Arc::new(map);
+            }
         }
-        let map = self.map();
-        let mut batches: HashMap<Option<usize>, BatchMessage> = HashMap::new();
-        for &row in rows {
-            let owner = map.owner(partition_of(&batch.digest(row)));
-            batches.entry(owner).or_insert_with(|| self.batch()).append_row_of(batch, row);
-        }
-        batches.into_iter().map(|(owner, batch)| (owner.map(|n| map.nodes()[n].clone()), batch)).collect()
+        self.routes.lookups.fetch_add(1, Relaxed);
     }
+
+    /// Makes a batch per node of rows to send again.
+    fn regroup(&self, batch: BatchMessage) -> Vec<(Option<Node>, BatchMessage)> {
+        let map = self.map();
+        let owner = |row: usize| map.owner(partition_of(&batch.digest(row)));
+        let node = |owner: Option<usize>| owner.map(|index| map.nodes()[index].clone());
+        if (1..batch.len()).all(|row| owner(row) == owner(0)) {
+            return vec![(node(owner(0)), batch)];
+        }
+        let mut batches: HashMap<Option<usize>, BatchMessage> = HashMap::new();
+        for row in 0..batch.len() {
+            batches.entry(owner(row)).or_insert_with(|| self.new_batch()).append_row_of(&batch, row);
+        }
+        batches.into_iter().map(|(owner, batch)| (node(owner), batch)).collect()
+    }
+}
+
+/// The answers to a batch that no node takes now.
+fn refuse_all(batch: &BatchMessage, results: &mut RowResults) {
+    results.clear();
+    results.resize(batch.len(), Some(ResultCode::PARTITION_UNAVAILABLE));
 }
 
 #[derive(Default)]

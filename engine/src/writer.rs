@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use abs_asb::{Encoder, EncryptionKey, FrameWriter, Version};
 use abs_storage::{ObjectPath, ObjectWriter};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 use crate::error::EngineError;
@@ -130,23 +131,47 @@ impl AsbFile<'_> {
     }
 }
 
-/// Writes blocks to `writers` files at a time until there are no more blocks, or the run is stopped; then nothing of it is
-/// left.
+/// How many files a run writes at a time.
+#[derive(Debug)]
+pub(crate) struct Writers {
+    /// So many from the beginning.
+    pub first: usize,
+    /// More when other runs of the job leave theirs, up to so many.
+    pub most: usize,
+    pub of_job: Arc<Semaphore>,
+}
+
+/// Writes blocks to files until there are no more blocks, or the run is stopped; then nothing of it is left.
 pub(crate) async fn write_all(
     job: Arc<WriteJob>,
-    writers: usize,
+    writers: Writers,
     full: async_channel::Receiver<Block>,
     empty: async_channel::Sender<Vec<u8>>,
 ) {
+    let Writers { first, most, of_job } = writers;
     let mut tasks = JoinSet::new();
-    for writer in 0..writers {
-        tasks.spawn(write_files(Arc::clone(&job), writer, full.clone(), empty.clone()));
+    let mut begun = 0..most;
+    for writer in begun.by_ref().take(first) {
+        tasks.spawn(write_files(Arc::clone(&job), writer, full.clone(), empty.clone(), None));
     }
-    // From here on only the tasks hold their ends: scanners find the channel closed when the last writer is gone.
-    drop((full, empty));
-    while let Some(joined) = tasks.join_next().await {
-        if let Err(e) = joined.unwrap_or_else(|e| Err(EngineError::Worker(e.to_string()))) {
-            job.outcome.fail(e);
+    // Scanners find the channel closed when the last writer is gone, so the ends that further writers would need go with
+    // the first one.
+    let mut ends = Some((full, empty));
+    loop {
+        tokio::select! {
+            joined = tasks.join_next() => {
+                let Some(joined) = joined else { break };
+                ends = None;
+                if let Err(e) = joined.unwrap_or_else(|e| Err(EngineError::Worker(e.to_string()))) {
+                    job.outcome.fail(e);
+                }
+            }
+            permit = Arc::clone(&of_job).acquire_owned(), if ends.is_some() && !begun.is_empty() => {
+                if let (Ok(permit), Some((full, empty)), Some(writer)) = (permit, &ends, begun.next()) {
+                    let (job, full, empty) = (Arc::clone(&job), full.clone(), empty.clone());
+                    tasks.spawn(write_files(job, writer, full, empty, Some(permit)));
+                }
+            }
         }
     }
     if job.outcome.stop.is_cancelled() {
@@ -155,11 +180,12 @@ pub(crate) async fn write_all(
 }
 
 /// One of the writers: writes blocks to files of its own until there are no more.
-pub(crate) async fn write_files(
+async fn write_files(
     job: Arc<WriteJob>,
     writer: usize,
     full: async_channel::Receiver<Block>,
     empty: async_channel::Sender<Vec<u8>>,
+    _permit: Option<OwnedSemaphorePermit>,
 ) -> Result<(), EngineError> {
     let mut file = None;
     let result = write_blocks(&job, &writer.to_string(), &full, &empty, &mut file).await;

@@ -167,6 +167,9 @@ pub(super) async fn run(mut arguments: Arguments) -> Result<(), Failure> {
     };
     // One namespace was asked for.
     let report = reports.first().ok_or_else(|| Failure::job("the job was no backup"))?;
+    for (index, why) in &report.unknown_indexes {
+        view::complain(&view::shown(&format!("warning: index {index} was left out: {why}")));
+    }
     view::say(&summary(report, arguments.json, &name))
 }
 

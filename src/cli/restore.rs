@@ -1,16 +1,18 @@
 //! `abs restore`
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use abs_actors::{JobCounters, JobEnd, StartRestore};
+use abs_cluster::ResultCode;
 use abs_config::{Bandwidth, NamespaceMap, RecordRate};
 use abs_engine::{EngineError, Link, Metadata, RestorePlan, RestoreReport, find_backups, links_of};
 use abs_storage::{ObjectPath, Storage};
 use chrono::{DateTime, Utc};
 use clap::Args;
 use indicatif::HumanCount;
-use serde_json::json;
+use serde_json::{Map, json};
 
 use super::connect::Connect;
 use super::job::{self, Start};
@@ -109,12 +111,43 @@ pub(super) struct Arguments {
     json: bool,
 }
 
+impl Arguments {
+    /// The storage and, the newest first, the links of the chain that the options name, of backups of this namespace.
+    async fn links(&self, namespace: &str) -> Result<(Arc<dyn Storage>, Vec<Link>), Failure> {
+        if let Some(directory) = &self.directory {
+            let place = self.place.folder(directory, |folder| {
+                check_folder(folder)?;
+                if folder.exists() {
+                    return Ok(());
+                }
+                Err(Failure::Usage(format!("{} does not exist", folder.display())))
+            })?;
+            return Ok((place.storage, vec![place.path.into()]));
+        }
+        let parent = self.parent_directory.as_deref();
+        let (storage, folders) = self.place.folders(parent, &self.directory_list)?;
+        let search = self.directory_list.is_empty();
+        if self.unordered && !search {
+            return Ok((storage, vec![Link { folders }]));
+        }
+        let found = find_folders(&*storage, folders, search.then_some(namespace)).await;
+        let found = found.map_err(Failure::job)?;
+        let links = if self.unordered {
+            vec![Link { folders: found.into_iter().map(|(folder, _)| folder).collect() }]
+        } else {
+            links_of(found, self.time).map_err(Failure::usage)?
+        };
+        Ok((storage, links))
+    }
+}
+
 pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
     if arguments.no_records && arguments.no_indexes && arguments.no_udfs {
         return Err(Failure::usage(
             "--no-records, --no-indexes and --no-udfs together leave nothing to restore",
         ));
     }
+    let (storage, links) = arguments.links(arguments.namespace.source.as_str()).await?;
     let plan = RestorePlan {
         sets: arguments.set_list,
         bins: arguments.bin_list,
@@ -138,35 +171,6 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
         encryption: arguments.encryption.key()?,
         ..RestorePlan::new(arguments.namespace.source.as_str(), arguments.namespace.destination.as_str())
     };
-    let (storage, links) = match &arguments.directory {
-        Some(directory) => {
-            let place = arguments.place.folder(directory, |folder| {
-                check_folder(folder)?;
-                if folder.exists() {
-                    return Ok(());
-                }
-                Err(Failure::Usage(format!("{} does not exist", folder.display())))
-            })?;
-            (place.storage, vec![place.path.into()])
-        }
-        None => {
-            let parent = arguments.parent_directory.as_deref();
-            let (storage, folders) = arguments.place.folders(parent, &arguments.directory_list)?;
-            let search = arguments.directory_list.is_empty();
-            let links = if arguments.unordered && !search {
-                vec![Link { folders }]
-            } else {
-                let found = find_folders(&*storage, folders, search.then_some(plan.source.as_str())).await;
-                let found = found.map_err(Failure::job)?;
-                if arguments.unordered {
-                    vec![Link { folders: found.into_iter().map(|(folder, _)| folder).collect() }]
-                } else {
-                    links_of(found, arguments.time).map_err(Failure::usage)?
-                }
-            };
-            (storage, links)
-        }
-    };
     let cancel = cancel_on_signal()?;
     let cluster = arguments.connect.connect(&cancel).await?;
     let destination = plan.destination.clone();
@@ -188,6 +192,9 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
     };
     // One namespace was named.
     let report = reports.first().ok_or_else(|| Failure::job("the job was no restore"))?;
+    for warning in &report.warnings {
+        view::complain(&view::shown(&format!("warning: {warning}")));
+    }
     view::say(&summary(report, arguments.json, &destination))?;
     if report.conflicting_indexes.is_empty() {
         return Ok(());
@@ -234,6 +241,11 @@ fn summary(report: &RestoreReport, as_json: bool, namespace: &str) -> String {
     let c = &report.counts;
     let seconds = c.elapsed.as_secs_f64();
     if as_json {
+        let of_code = |(code, count): (&ResultCode, &u64)| {
+            let refused = json!({"count": count, "meaning": code.meaning(), "remedy": code.remedy()});
+            (code.0.to_string(), refused)
+        };
+        let refused: Map<_, _> = c.refused.iter().map(of_code).collect();
         let mut summary = json!({
             "namespace": namespace,
             "read-records": c.read,
@@ -241,6 +253,7 @@ fn summary(report: &RestoreReport, as_json: bool, namespace: &str) -> String {
             "fresher-records": c.fresher,
             "existed-records": c.existed,
             "ignored-records": c.ignored,
+            "refused-records": refused,
             "skipped-records": c.skipped,
             "expired-records": c.expired,
             "superseded-records": c.superseded,
@@ -261,20 +274,22 @@ fn summary(report: &RestoreReport, as_json: bool, namespace: &str) -> String {
     let records = format!("{} of {}", HumanCount(c.inserted), count(c.read, "record"));
     let contents = view::contents(&records, c.indexes, c.udfs);
     let mut lines = vec![format!("restored {contents} to namespace {namespace}")];
+    for (code, refused) in &c.refused {
+        let remedy = code.remedy().map_or_else(String::new, |remedy| format!("; {remedy}"));
+        lines.push(format!("{} refused by the server: {code}{remedy}", count(*refused, "record")));
+    }
     for (number, why) in [
         (c.fresher, "left alone: the stored generation is not lower"),
         (c.existed, "left alone: they exist already"),
-        (c.ignored, "refused by the server"),
         (c.skipped, "skipped, as asked"),
         (c.expired, "expired"),
         (c.superseded, "superseded by a newer backup of the chain"),
-        (c.in_doubt, "sent again after an answer was lost"),
+        (c.in_doubt, "sent again that may have been written before"),
     ] {
         if number > 0 {
             lines.push(format!("{} {why}", count(number, "record")));
         }
     }
     lines.push(view::amounts(c.read, c.bytes_read, c.elapsed));
-    lines.extend(report.warnings.iter().map(|warning| format!("warning: {warning}")));
     lines.join("\n")
 }

@@ -40,6 +40,22 @@ pub struct RunningJob {
     estimated_end_time: Option<String>,
     /// How fast it is.
     metrics: Metrics,
+    /// The next attempt at what failed; absent unless the job waits for one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = PendingRetry, required = false)]
+    retry: Option<PendingRetry>,
+}
+
+/// An attempt that is still to come, after one that failed.
+#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schema(as = dto::PendingRetry)]
+pub struct PendingRetry {
+    /// When.
+    #[schema(format = DateTime, example = "2006-01-02T15:04:05Z")]
+    time: String,
+    /// Why the attempt before failed.
+    error: String,
 }
 
 /// The document `dto.Metrics`: how fast a job is.
@@ -70,6 +86,10 @@ impl From<&messages::RunningJob> for RunningJob {
                 kilobytes_per_second: job.kilobytes_per_second,
                 pipeline: job.pipeline,
             },
+            retry: job
+                .retry
+                .as_ref()
+                .map(|retry| PendingRetry { time: rfc3339(retry.at), error: retry.error.clone() }),
         }
     }
 }
@@ -114,6 +134,7 @@ mod tests {
             records_per_second: 1000,
             kilobytes_per_second: 30_000,
             pipeline: 0,
+            retry: None,
         };
         let mut expected = json!({
             "total-records": 100_000, "done-records": 50_000, "start-time": "2024-01-01T12:00:00Z", "duration": 61,
@@ -124,6 +145,10 @@ mod tests {
         job.finished = job.estimated_end.take();
         expected.as_object_mut().unwrap().remove("estimated-end-time");
         expected["finish-time"] = "2024-01-01T13:00:00Z".into();
+        assert_eq!(serde_json::to_value(RunningJob::from(&job)).unwrap(), expected);
+        let retry = messages::PendingRetry { at: time("2024-01-01T12:30:00Z"), error: "gone".to_owned() };
+        job.retry = Some(retry);
+        expected["retry"] = json!({"time": "2024-01-01T12:30:00Z", "error": "gone"});
         assert_eq!(serde_json::to_value(RunningJob::from(&job)).unwrap(), expected);
     }
 }

@@ -45,6 +45,10 @@ struct RestoreJobStatus {
     /// Records that the database refused for good.
     #[schema(example = 12)]
     ignored_records: u64,
+    /// Records that the database refused for good, by its answer: those ignored, and those that made the restore fail.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    refused_records: Vec<RefusedRecords>,
     /// Records restored.
     #[schema(example = 8)]
     inserted_records: u64,
@@ -63,7 +67,7 @@ struct RestoreJobStatus {
     /// UDF modules stored.
     #[schema(example = 1)]
     udf_count: u64,
-    /// Writes that may have been done although their answer was lost.
+    /// Writes that may have been done before they were sent again: their answer was lost, or the database timed out.
     #[schema(example = 3)]
     errors_in_doubt: u64,
     /// Its progress.
@@ -78,6 +82,25 @@ struct RestoreJobStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     warnings: Vec<String>,
+}
+
+/// Records that the database refused for good with one answer.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = dto::RefusedRecords)]
+struct RefusedRecords {
+    /// The result code of the database.
+    #[schema(example = 13)]
+    code: u8,
+    /// What the code means.
+    #[schema(example = "record too big")]
+    meaning: &'static str,
+    /// What to do about it, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false, example = "raise max-record-size of the namespace")]
+    remedy: Option<&'static str>,
+    /// How many records.
+    #[schema(example = 2)]
+    count: u64,
 }
 
 /// The state of a job.
@@ -114,6 +137,16 @@ impl From<&RestoreStatus> for RestoreJobStatus {
             expired_records: counts.expired,
             skipped_records: counts.skipped,
             ignored_records: counts.ignored,
+            refused_records: counts
+                .refused
+                .iter()
+                .map(|(code, &count)| RefusedRecords {
+                    code: code.0,
+                    meaning: code.meaning(),
+                    remedy: code.remedy(),
+                    count,
+                })
+                .collect(),
             inserted_records: counts.inserted,
             existed_records: counts.existed,
             fresher_records: counts.fresher,

@@ -100,7 +100,7 @@ fn plan_backup(server: &Server) -> BackupPlan {
 }
 
 fn plan_restore(server: &Server) -> RestorePlan {
-    RestorePlan { retry: FAST, ..RestorePlan::new(&server.namespace, &server.namespace) }
+    RestorePlan { resend: FAST, ..RestorePlan::new(&server.namespace, &server.namespace) }
 }
 
 /// A job that runs in this process: hundreds of them would take minutes by the binary.

@@ -120,6 +120,7 @@ impl Server {
     }
 
     /// Records of the namespace.
+    #[expect(clippy::misnamed_getters, reason = "replicas do not count")]
     pub fn objects(&self) -> u64 {
         self.runtime.block_on(self.cluster.statistics(&self.namespace)).unwrap().master_objects
     }

@@ -79,6 +79,17 @@ pub struct RunningJob {
     pub kilobytes_per_second: u64,
     /// Records read and not yet written.
     pub pipeline: u64,
+    /// The next attempt at what failed, of a job that waits for it.
+    pub retry: Option<PendingRetry>,
+}
+
+/// An attempt that is still to come, after one that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PendingRetry {
+    /// When.
+    pub at: DateTime<Utc>,
+    /// Why the one before failed.
+    pub error: String,
 }
 
 /// Lists the backups of one routine, or of all, in the order of their times.

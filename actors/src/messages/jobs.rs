@@ -58,7 +58,7 @@ pub enum JobEnd {
 }
 
 /// The counters of a job at one moment.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum JobCounters {
     /// Of a backup.
     Backup(BackupSnapshot),

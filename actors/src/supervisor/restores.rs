@@ -237,16 +237,15 @@ async fn chains_in(catalog: &Catalog, request: &RestoreRequestSettings) -> Resul
     let folder = folder.map_err(|e| RequestError::Invalid(format!("backup-data-path: {e}")))?;
     let storage = catalog.storage();
     reach(catalog).await?;
-    let found = find_backups(&**storage, &folder).await.map_err(unreadable)?;
+    let found = find_backups(&**storage, &folder).await.map_err(|e| unreadable(&e))?;
     let map = request.policy.namespace.as_ref();
     if found.is_empty() {
-        let source = match map {
-            Some(map) => map.source.to_string(),
-            None => {
-                let key = settings::key(&request.policy.encryption, request.encryption_key.as_ref());
-                let key = key.await.map_err(invalid)?;
-                namespace_of(storage, &folder, key).await.map_err(unreadable)?
-            }
+        let source = if let Some(map) = map {
+            map.source.to_string()
+        } else {
+            let key = settings::key(&request.policy.encryption, request.encryption_key.as_ref());
+            let key = key.await.map_err(invalid)?;
+            namespace_of(storage, &folder, key).await.map_err(|e| unreadable(&e))?
         };
         return Ok(vec![Chain { source, links: vec![folder.into()], records: None }]);
     }
@@ -283,8 +282,8 @@ async fn chains_in(catalog: &Catalog, request: &RestoreRequestSettings) -> Resul
 }
 
 /// The answer when what is to be restored cannot be read.
-fn unreadable(error: EngineError) -> RequestError {
-    match &error {
+fn unreadable(error: &EngineError) -> RequestError {
+    match error {
         EngineError::Storage(e) => match &e.kind {
             ErrorKind::Io(why) if why.kind() != io::ErrorKind::InvalidFilename => {
                 RequestError::Failed(error.to_string())

@@ -180,3 +180,50 @@ async fn a_clock_that_was_ahead_hides_no_change() {
     let counts: Vec<_> = world.backups("daily", Incremental).await.iter().map(|(.., count)| *count).collect();
     assert_eq!(counts, [5, 8]);
 }
+
+/// Protects: a run that waits for its next attempt says so, with the error and the time, and shows nothing of the failed
+/// attempt, whose files are deleted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_waits_for_its_next_attempt_says_so() {
+    let policy = "  p: {retry-policy: {base-timeout: 3600000, max-retries: 1}, parallel: 1}\n";
+    let mut world = World::start(NOW, policy, DAILY).await;
+    world.write("test", 0..500).await;
+    // One partition is given up after ten further attempts; others are read by then.
+    *world.shared.fault.lock().unwrap() = Some(abs_engine::Fault::new(|point| {
+        if matches!(point, abs_engine::FaultPoint::Scan(batch) if batch.partitions().any(|p| p == 9)) {
+            std::panic::resume_unwind(Box::new("injected"));
+        }
+    }));
+    world.trigger(Full).await;
+    let waits = async {
+        loop {
+            if let Some(job) = state(&world).await.full
+                && let Some(retry) = job.retry.clone()
+            {
+                return (job, retry);
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    let (job, retry) = tokio::time::timeout(HANGS, waits).await.expect("it never waits");
+    assert!(retry.error.contains("partition 9: given up"), "{retry:?}");
+    assert!(retry.at > Utc::now() + TimeDelta::minutes(50), "{retry:?}");
+    assert_eq!((job.done_records, job.percentage_done, job.estimated_end), (0, 0, None));
+    world.send(CancelBackups { routine: "daily".to_owned() }).await.unwrap();
+    assert_eq!(world.finished().await.1, JobState::Canceled);
+}
+
+/// Protects: one set of workers serves all namespaces of a run, which end well also when there are more of them than
+/// workers and files.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_namespaces_share_one_worker_and_one_file() {
+    let policy = "  p: {retry-policy: {base-timeout: 1, max-retries: 0}, parallel: 1, parallel-write: 1}\n";
+    let routine = DAILY.replace("[test]", "[]");
+    let mut world = World::start(NOW, policy, &routine).await;
+    world.write("test", 0..500).await;
+    world.trigger(Full).await;
+    assert_eq!(world.finished().await, (Full, JobState::Done, None));
+    let backups = world.backups("daily", Full).await;
+    assert!(backups.len() > 1, "{backups:?}");
+    assert_eq!(backups.iter().map(|(_, _, records)| records).sum::<u64>(), 500);
+}

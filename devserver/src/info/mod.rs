@@ -94,7 +94,7 @@ fn command_answer(cluster: &Cluster, node: usize, command: &Command<'_>) -> Resu
             cluster.namespaces.iter().map(|namespace| namespace.name.as_str()).collect::<Vec<_>>().join(";")
         }
         "namespace" => statistics::namespace(cluster, node, params),
-        "sets" => statistics::sets(cluster, params),
+        "sets" => statistics::sets(cluster, node, params),
         "statistics" => statistics::node(cluster, node),
         "get-stats" => statistics::get(cluster, node, command)?,
         "objects" => statistics::objects(cluster, node).to_string(),
@@ -145,6 +145,16 @@ fn command_answer(cluster: &Cluster, node: usize, command: &Command<'_>) -> Resu
         "truncate-namespace" => truncate::namespace(cluster, command)?,
         "service-clear-std" | "service" | "service-clear-alt" | "services-alternate" | "admin-clear-std"
         | "admin-tls-std" | "query-show" | "health-outliers" | "health-stats" | "logs" => String::new(),
+        "set-config" | "config-set" if command.get("context") == Some("namespace") => {
+            let name = command.get("id").map_or_else(|| command.required_namespace(), Ok)?;
+            let namespace = find_namespace(cluster, name)
+                .ok_or_else(|| InfoError::new(ResultCode::NAMESPACE, "namespace not found on node"))?;
+            let mut pairs = params.split(';').filter_map(|pair| pair.split_once('='));
+            if pairs.any(|(key, value)| !namespace.settings.set(key, value)) {
+                return Err(InfoError::parameter("bad value"));
+            }
+            "ok".into()
+        }
         "query-abort" => {
             command.required("id")?;
             return Err(InfoError::new(ResultCode::NOT_FOUND, "id not active"));

@@ -2,12 +2,13 @@
 //!
 //! The names are those of the real server; what it counts and this one does not is left out.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
 
 use crate::cluster::Cluster;
 use crate::info::{Command, InfoError, find_namespace};
-use crate::namespace::Namespace;
+use crate::namespace::{Namespace, SetId};
 use crate::record::PARTITIONS;
 use crate::result_code::ResultCode;
 use crate::sindex::Definition;
@@ -83,13 +84,14 @@ pub(super) fn namespace(cluster: &Cluster, node: usize, name: &str) -> String {
 }
 
 fn namespace_config(cluster: &Cluster, node: usize, namespace: &Namespace) -> String {
+    let settings = &namespace.settings;
     join(&[
-        ("allow-ttl-without-nsup", "false".into()),
+        ("allow-ttl-without-nsup", settings.allow_ttl_without_nsup.load(Ordering::Relaxed).to_string()),
         ("conflict-resolution-policy", "generation".into()),
         ("default-ttl", namespace.default_ttl.to_string()),
-        ("disallow-null-setname", "false".into()),
+        ("disallow-null-setname", settings.disallow_null_setname.load(Ordering::Relaxed).to_string()),
         ("max-record-size", crate::record::MAX_RECORD.to_string()),
-        ("nsup-period", "120".into()),
+        ("nsup-period", settings.nsup_period.load(Ordering::Relaxed).to_string()),
         ("partition-tree-sprigs", "256".into()),
         ("rack-id", cluster.enterprise.rack(node).to_string()),
         ("replication-factor", cluster.replication_factor.to_string()),
@@ -103,7 +105,7 @@ fn namespace_config(cluster: &Cluster, node: usize, namespace: &Namespace) -> St
 }
 
 /// `sets`, `sets/NAMESPACE`, `sets/NAMESPACE/SET`.
-pub(super) fn sets(cluster: &Cluster, params: &str) -> String {
+pub(super) fn sets(cluster: &Cluster, node: usize, params: &str) -> String {
     let (name, only) = match params.split_once('/') {
         Some((name, set)) => (name, Some(set)),
         None => (params, None),
@@ -119,6 +121,7 @@ pub(super) fn sets(cluster: &Cluster, params: &str) -> String {
     let mut out = String::new();
     for namespace in namespaces {
         let indexes = namespace.indexes.all();
+        let objects = objects_of_sets(cluster, node, namespace);
         for set in namespace.sets() {
             let name = String::from_utf8_lossy(&set.name);
             if only.is_some_and(|only| only != name) {
@@ -137,13 +140,24 @@ pub(super) fn sets(cluster: &Cluster, params: &str) -> String {
                 "objects={}:tombstones=0:data_used_bytes={}:truncate_lut={}:sindexes={value_indexes}:\
                  index_populating=false:truncating=false:default-read-touch-ttl-pct=0:default-ttl=0:\
                  disable-eviction=false:enable-index={has_set_index}:stop-writes-count=0:stop-writes-size=0;",
-                set.objects.load(Ordering::Relaxed),
+                namespace.find_set(&set.name).and_then(|id| objects.get(&id)).copied().unwrap_or(0),
                 set.bytes.load(Ordering::Relaxed),
                 set.truncate_lut.load(Ordering::Relaxed),
             );
         }
     }
     out
+}
+
+/// The records of each set that the node holds.
+fn objects_of_sets(cluster: &Cluster, node: usize, namespace: &Namespace) -> HashMap<SetId, u64> {
+    let mut objects = HashMap::new();
+    for partition in (0..PARTITIONS).filter(|&partition| cluster.holds(node, partition)) {
+        for record in namespace.partition(partition).values() {
+            *objects.entry(record.set).or_default() += 1;
+        }
+    }
+    objects
 }
 
 /// `objects`: how many records the node holds, of all namespaces.

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use abs_devserver::{DevServer, Fault, Kind};
-use abs_engine::{BackupLimits, BackupPlan, EngineError, NodeLoad, PartitionChoice, Scanner};
+use abs_engine::{BackupPlan, EngineError, NodeLoad, PartitionChoice, Scanner};
 use chrono::Utc;
 
-use crate::support::{HANGS, Server, Target, dispatch, plan};
+use crate::support::{HANGS, Server, Target, alone, dispatch, plan};
 
 /// A run that is canceled in the middle says so, and leaves nothing when it has ended.
 #[tokio::test(flavor = "multi_thread")]
@@ -16,7 +16,7 @@ async fn a_canceled_run_leaves_nothing() {
     server.load("one", "", 0..3000, 3000).await;
     let target = Target::new();
     let plan = BackupPlan { bandwidth: 2 << 20, file_limit: 500_000, ..plan("one") };
-    let limits = BackupLimits::new(&plan, None);
+    let limits = alone(&plan);
     let (run, queue) = target.begin(&server, "b", &plan, Utc::now(), &limits).await.unwrap();
     let canceler = async {
         while !target.left().iter().any(|path| path.contains("_one_") && !path.contains(".abs-tmp-")) {
@@ -39,7 +39,7 @@ async fn a_run_that_nobody_finishes_leaves_nothing() {
     server.load("one", "", 0..3000, 3000).await;
     let target = Target::new();
     let plan = BackupPlan { file_limit: 500_000, no_udfs: false, ..plan("one") };
-    let limits = BackupLimits::new(&plan, None);
+    let limits = alone(&plan);
     let (run, queue) = target.begin(&server, "b", &plan, Utc::now(), &limits).await.unwrap();
     let dispatched = dispatch(vec![(Arc::clone(&run), queue)], NodeLoad::new(None), 4).await;
     assert!(target.left().len() > 3);
@@ -64,7 +64,7 @@ async fn a_stopped_run_has_no_more_batches() {
     let server = Server::start(1).await;
     let target = Target::new();
     let plan = plan("one");
-    let limits = BackupLimits::new(&plan, None);
+    let limits = alone(&plan);
     let (run, mut queue) = target.begin(&server, "b", &plan, Utc::now(), &limits).await.unwrap();
     let mut load = NodeLoad::new(None);
     let batch = queue.next(&mut load).unwrap();
@@ -84,7 +84,7 @@ async fn a_run_is_not_finished_before_its_queue() {
     server.load("one", "", 0..10, 10).await;
     let target = Target::new();
     let plan = plan("one");
-    let limits = BackupLimits::new(&plan, None);
+    let limits = alone(&plan);
     let (run, queue) = target.begin(&server, "b", &plan, Utc::now(), &limits).await.unwrap();
     assert!(matches!(run.finish(queue).await, Err(EngineError::Canceled)));
     assert_eq!(target.left(), [""; 0]);
@@ -98,7 +98,7 @@ async fn one_of_many_gets_a_folder() {
     let target = Target::new();
     for round in 0..10 {
         let (plan, folder) = (plan("one"), format!("round-{round}"));
-        let limits = BackupLimits::new(&plan, None);
+        let limits = alone(&plan);
         let begin = || target.begin(&server, &folder, &plan, Utc::now(), &limits);
         let all = tokio::join!(begin(), begin(), begin(), begin());
         let mut winner = None;

@@ -1,12 +1,15 @@
 //! How many records there will be.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use abs_engine::{BackupLimits, BackupPlan, BackupProgress, BackupRun, NodeLoad, PartitionChoice, Scanner};
+use abs_cluster::partition_of;
+use abs_devserver::DevServer;
+use abs_engine::{BackupPlan, BackupProgress, BackupRun, NodeLoad, PartitionChoice, Scanner};
 use abs_storage::ObjectPath;
-use chrono::Utc;
+use chrono::{TimeDelta, Utc};
 
-use crate::support::{Server, Target, dispatch, plan};
+use crate::support::{Records, Server, Target, alone, dispatch, plan};
 
 /// Without a filter the cluster knows; of some partitions, their share.
 #[tokio::test(flavor = "multi_thread")]
@@ -23,14 +26,36 @@ async fn of_everything() {
     }
 }
 
+/// Protects: of some sets the cluster knows, too, from the beginning, however many nodes hold a record.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_sets() {
+    for replicas in [1, 2] {
+        let server = Server::build(DevServer::builder().nodes(3).replication_factor(replicas)).await;
+        server.load("one", "a", 0..2000, 10).await;
+        server.load("one", "b", 2000..2600, 10).await;
+        server.load("one", "c", 2600..5000, 10).await;
+        let target = Target::new();
+        let sets = |sets: &[&str]| sets.iter().map(ToString::to_string).collect();
+        for (number, (sets, expected)) in
+            [(sets(&["a"]), 2000), (sets(&["b", "a"]), 2600), (sets(&["none"]), 0)].into_iter().enumerate()
+        {
+            let plan = BackupPlan { sets, ..plan("one") };
+            let progress = Arc::new(BackupProgress::default());
+            let _run = begin(&server, &target, &number.to_string(), &plan, &progress).await;
+            assert_eq!(progress.snapshot().expected_records, expected);
+        }
+    }
+}
+
 /// With a filter it begins with one partition, gets better with every batch, and is right at the end.
 #[tokio::test(flavor = "multi_thread")]
 async fn of_a_selection() {
     let server = Server::start(2).await;
-    server.load("one", "in", 0..40_000, 10).await;
-    server.load("one", "out", 40_000..60_000, 10).await;
+    server.load("one", "", 40_000..60_000, 10).await;
+    server.dev.knobs().advance_clock(Duration::from_hours(2));
+    server.load("one", "", 0..40_000, 10).await;
     let target = Target::new();
-    let plan = BackupPlan { sets: vec!["in".to_owned()], ..plan("one") };
+    let plan = BackupPlan { modified_after: Some(Utc::now() + TimeDelta::hours(1)), ..plan("one") };
     let progress = Arc::new(BackupProgress::default());
     let (run, mut queue) = begin(&server, &target, "b", &plan, &progress).await;
     assert_eq!(progress.snapshot().expected_records, 0, "nothing is known yet");
@@ -50,6 +75,37 @@ async fn of_a_selection() {
     assert_eq!(progress.snapshot().expected_records, 40_000);
 }
 
+/// Protects: at a limited rate a batch is worth about a second, and one that would be more is cut, so that the counters
+/// move; every record is there once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limited_rate_makes_small_batches() {
+    let server = Server::start(1).await;
+    let records = server.load("one", "", 0..12_288, 10).await;
+    let target = Target::new();
+    // Half of the rate is for each scan: 300 records, of 3 in each partition.
+    let few = BackupPlan { records_per_second: 600, parallel: 2, ..plan("one") };
+    let progress = Arc::new(BackupProgress::default());
+    let (run, mut queue) = begin(&server, &target, "few", &few, &progress).await;
+    let batch = queue.next(&mut NodeLoad::new(None)).unwrap();
+    assert_eq!(batch.partitions().len(), 100);
+    drop(run);
+
+    // A record of which each partition has three is more than the rate allows in a second.
+    let plan = BackupPlan { records_per_second: 20_000, parallel: 20_000, ..plan("one") };
+    let partitions = PartitionChoice::Partitions((0..200).collect());
+    let plan = BackupPlan { partitions, ..plan };
+    let before = server.dev.knobs().counts().queries;
+    let (run, queue) = begin(&server, &target, "one", &plan, &progress).await;
+    let mut done = dispatch(vec![(Arc::clone(&run), queue)], NodeLoad::new(None), 4).await;
+    run.finish(done.queues.pop().unwrap()).await.unwrap();
+    let found = target.records("one");
+    let expected: Records = records.into_iter().filter(|(digest, _)| partition_of(digest) < 200).collect();
+    assert!(found == expected);
+    let queries = server.dev.knobs().counts().queries - before;
+    assert_eq!(queries, expected.len() as u64 + 200, "one for each record, and one for each end");
+    assert_eq!(progress.snapshot().partitions_done, 200);
+}
+
 async fn begin(
     server: &Server,
     target: &Target,
@@ -57,7 +113,7 @@ async fn begin(
     plan: &BackupPlan,
     progress: &Arc<BackupProgress>,
 ) -> (Arc<BackupRun>, abs_engine::PartitionQueue) {
-    let (limits, folder) = (BackupLimits::new(plan, None), ObjectPath::new(folder).unwrap());
+    let (limits, folder) = (alone(plan), ObjectPath::new(folder).unwrap());
     let (storage, cancel) = (&target.storage, &target.cancel);
     BackupRun::begin(&server.cluster, storage, &folder, plan, Utc::now(), &limits, progress, cancel)
         .await

@@ -8,7 +8,7 @@ use abs_devserver::{Fault, Kind};
 use abs_engine::{BackupLimits, BackupPlan, EngineError, FaultPoint, NodeLoad};
 use chrono::Utc;
 
-use crate::support::{FAST, Server, Target, dispatch, panics, plan, scatter};
+use crate::support::{FAST, Server, Target, alone, dispatch, panics, plan, scatter};
 
 /// Whatever the moment at which workers panic, while connections break as well: every record is there, and none twice.
 #[tokio::test(flavor = "multi_thread")]
@@ -28,7 +28,7 @@ async fn workers_that_panic_lose_and_repeat_nothing() {
         let cut = Fault::cut_reply(Kind::Query, scatter(round) % 1_000_000).times(5);
         let cut = server.dev.knobs().inject(cut);
         let plan = BackupPlan { parallel: 4, retry, fault: Some(fault), ..plan("one") };
-        let limits = BackupLimits::new(&plan, None);
+        let limits = alone(&plan);
         let folder = format!("round-{round}");
         let (run, queue) = target.begin(&server, &folder, &plan, Utc::now(), &limits).await.unwrap();
         let mut done = dispatch(vec![(Arc::clone(&run), queue)], NodeLoad::new(None), 4).await;
@@ -52,7 +52,7 @@ async fn a_panic_costs_one_block() {
     // In the middle of the first batch, which is half of all partitions.
     let fault = panics(move |_| strikes.fetch_add(1, Relaxed) == 3);
     let plan = BackupPlan { parallel: 1, fault: Some(fault), ..plan("one") };
-    let limits = BackupLimits::new(&plan, None);
+    let limits = alone(&plan);
     let progress = Arc::new(abs_engine::BackupProgress::default());
     let (run, queue) = abs_engine::BackupRun::begin(
         &server.cluster,
@@ -85,9 +85,9 @@ async fn a_poisoned_partition_fails_its_run_alone() {
     let poisoned =
         panics(|point| matches!(point, FaultPoint::Scan(batch) if batch.partitions().any(|p| p == 77)));
     let (bad, good) = (BackupPlan { fault: Some(poisoned), ..plan("one") }, plan("two"));
-    let limits = BackupLimits::new(&good, None);
-    let (first, bad) = target.begin(&server, "bad", &bad, Utc::now(), &limits).await.unwrap();
-    let (second, good) = target.begin(&server, "good", &good, Utc::now(), &limits).await.unwrap();
+    let limits = BackupLimits::new(&good, None).divide(2);
+    let (first, bad) = target.begin(&server, "bad", &bad, Utc::now(), &limits[0]).await.unwrap();
+    let (second, good) = target.begin(&server, "good", &good, Utc::now(), &limits[1]).await.unwrap();
     let runs = vec![(Arc::clone(&first), bad), (Arc::clone(&second), good)];
     let mut done = dispatch(runs, NodeLoad::new(None), 3).await;
     assert_eq!(done.fallen, 11);

@@ -30,7 +30,7 @@ async fn backed_up() -> (Server, Target, Records) {
 }
 
 fn into_two() -> RestorePlan {
-    RestorePlan { retry: FAST, batch_size: 50, ..RestorePlan::new("one", "two") }
+    RestorePlan { resend: FAST, batch_size: 50, ..RestorePlan::new("one", "two") }
 }
 
 async fn begin(

@@ -15,8 +15,8 @@ use abs_cluster::{
 use abs_config::Retry;
 use abs_devserver::{Builder, DevServer};
 use abs_engine::{
-    BackupLimits, BackupPlan, BackupProgress, BackupReport, BackupRun, BatchId, EngineError, Fault, NodeLoad,
-    PartitionQueue, Scanner,
+    BackupLimits, BackupPlan, BackupProgress, BackupReport, BackupRun, BatchId, EngineError, Fault,
+    NamespaceLimits, NodeLoad, PartitionQueue, Scanner,
 };
 use abs_storage::{Local, ObjectPath, Storage};
 use chrono::{DateTime, Utc};
@@ -130,7 +130,7 @@ impl Target {
         folder: &str,
         plan: &BackupPlan,
         created: DateTime<Utc>,
-        limits: &Arc<BackupLimits>,
+        limits: &NamespaceLimits,
     ) -> Result<(Arc<BackupRun>, PartitionQueue), EngineError> {
         let (folder, progress) = (ObjectPath::new(folder).unwrap(), Arc::new(BackupProgress::default()));
         BackupRun::begin(
@@ -154,7 +154,7 @@ impl Target {
         plan: &BackupPlan,
         created: DateTime<Utc>,
     ) -> Result<BackupReport, EngineError> {
-        let limits = BackupLimits::new(plan, None);
+        let limits = alone(plan);
         let (run, queue) = self.begin(server, folder, plan, created, &limits).await?;
         let mut dispatched =
             dispatch(vec![(Arc::clone(&run), queue)], NodeLoad::new(None), plan.parallel).await;
@@ -198,6 +198,11 @@ impl Target {
         walk(self.folder.path(), &mut names);
         names
     }
+}
+
+/// The limits of a job with a single namespace.
+pub fn alone(plan: &BackupPlan) -> NamespaceLimits {
+    BackupLimits::new(plan, None).divide(1).remove(0)
 }
 
 /// A backup of records alone that tries again at once.

@@ -23,10 +23,14 @@ const ADDITIONS: &[&str] = &[
     "dto.BackupRoutine.filter-exp",
     "dto.BackupRoutine.schedule-timezone",
     "dto.HTTPServerConfig.show-secrets",
+    "dto.RestoreJobStatus.refused-records",
     "dto.RestoreTimestampRequest.source",
     "dto.RestoreTimestampRequest.source-name",
+    "dto.RunningJob.retry",
     "dto.ServiceConfig.shutdown-grace",
     "schema dto.Event",
+    "schema dto.PendingRetry",
+    "schema dto.RefusedRecords",
     "schema dto.Work",
 ];
 

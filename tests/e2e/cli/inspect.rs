@@ -164,3 +164,35 @@ fn inspect_compares_with_the_metadata() {
     fs::write(&metadata, "nonsense").unwrap();
     assert_eq!(inspect(folder.path(), &[]).0, Some(1));
 }
+
+/// Protects: lists and maps are looked into: one that claims more than it has, or is something else, is a problem with its
+/// place; restores take the bytes as they are.
+#[test]
+fn lists_and_maps_are_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole: &[u8] = &[0x92, 0x01, 0x81, 0xa2, 0x03, b'k', 0x93, 0xc0, 0xc3, 0xcb, 0, 0, 0, 0, 0, 0, 0, 0];
+    let cases: [(&str, &[u8], Option<&str>); 6] = [
+        ("L", whole, None),
+        ("M", &[0x81, 0x01, 0x90], None),
+        ("L", &[0xdd, 0xff, 0xff, 0xff, 0xff, 0x01], Some("claims more elements")),
+        ("M", &[0xdf, 0xff, 0xff, 0xff, 0xff, 0x01], Some("claims more elements")),
+        ("L", &[0x91, 0x01, 0x02], Some("bytes behind its last element")),
+        ("M", whole, Some("the value of a map is not one")),
+    ];
+    for (number, (letter, bytes, problem)) in cases.into_iter().enumerate() {
+        let head =
+            b"Version 3.1\n# namespace n\n+ n n\n+ d AAAAAAAAAAAAAAAAAAAAAAAAAAA=\n+ g 1\n+ t 0\n+ b 1\n";
+        let bin = format!("- {letter}! v {} ", bytes.len());
+        let path = folder.path().join(format!("{number}.asb"));
+        fs::write(&path, [&head[..], bin.as_bytes(), bytes, b"\n"].concat()).unwrap();
+        let (code, report) = inspect(&path, &[]);
+        let found = &report["files"][0]["problem"];
+        match problem {
+            None => assert_eq!((code, found), (Some(0), &Value::Null)),
+            Some(problem) => {
+                let found = found.as_str().unwrap_or_else(|| panic!("{number} passes"));
+                assert!(code == Some(1) && found.contains(problem) && found.contains("line 8"), "{found}");
+            }
+        }
+    }
+}

@@ -60,7 +60,7 @@ fn a_cluster_in_all_kinds_of_trouble_costs_time_only() {
         empty(&server);
         knobs.inject(Fault::delay_reply(Kind::Batch, Duration::from_millis(15)));
         let plan =
-            RestorePlan { retry: PATIENT, batch_size: 24, max_async_batches: 3, ..plan_restore(&server) };
+            RestorePlan { resend: PATIENT, batch_size: 24, max_async_batches: 3, ..plan_restore(&server) };
         let (result, c) = std::thread::scope(|scope| {
             let trouble = scope.spawn(|| server.runtime.block_on(hurt(&server, Numbers(100 + seed))));
             let done = restore(&server, &calm, &plan);

@@ -227,7 +227,7 @@ fn a_cluster_that_stays_away_fails_the_jobs() {
     });
     outcome(backup).fails(1, &["namespace source-ns2, partition ", "11 attempts", "refused"]);
     assert_eq!(left_in(&at), [""; 0]);
-    outcome(restore).fails(1, &["namespace source-ns2", "11 attempts", "refused"]);
+    outcome(restore).fails(1, &["namespace source-ns2", "12 attempts", "refused"]);
 }
 
 /// A cluster that says nothing any more, not even to info commands, fails the jobs too.

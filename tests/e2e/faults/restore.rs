@@ -3,12 +3,15 @@
 use std::path::Path;
 use std::time::Duration;
 
+use abs_actors::StartRestore;
 use abs_config::Retry;
 use abs_devserver::{Fault, Kind, ResultCode};
 use abs_engine::{EngineError, RestorePlan, RestoreReport};
+use abs_storage::ObjectPath;
 
 use super::{Data, Failed, Numbers, adds_up, backup, empty, plan_backup, plan_restore, restore};
-use crate::support::{Dump, Server, same};
+use crate::raw;
+use crate::support::{Dump, HANGS, Server, same};
 
 /// A server whose namespace has been backed up to the folder, and what the backup holds.
 fn backed_up(nodes: usize, data: Data, folder: &Path) -> (Server, Dump) {
@@ -164,7 +167,7 @@ fn a_row_that_is_refused_for_good_fails_the_job_or_is_counted() {
     let folder = tempfile::tempdir().unwrap();
     let (server, expected) = backed_up(2, SMALL, folder.path());
     let knobs = server.dev().knobs();
-    for code in [ResultCode::RECORD_TOO_BIG, ResultCode::FORBIDDEN, ResultCode::KEY_MISMATCH] {
+    for code in [ResultCode::RECORD_TOO_BIG, ResultCode::BIN_NAME, ResultCode::KEY_MISMATCH] {
         empty(&server);
         knobs.inject(Fault::fail_row(20, code).once());
         let outcome = server.restore(&server.namespace, folder.path(), &["--batch-size", "30"]);
@@ -179,8 +182,162 @@ fn a_row_that_is_refused_for_good_fails_the_job_or_is_counted() {
         let summary = server.restore(&server.namespace, folder.path(), &options).ok().json();
         let counts = ["read-records", "inserted-records", "ignored-records"].map(|key| &summary[key]);
         assert_eq!(counts, [200, 198, 2], "{summary}");
+        let refused = &summary["refused-records"];
+        assert_eq!(refused[code.0.to_string()]["count"], 2, "{summary}");
+        assert_eq!(refused.as_object().map(serde_json::Map::len), Some(1), "{summary}");
         assert_eq!(server.objects(), 198);
     }
+}
+
+/// Protects: `--ignore-record-error` hides no refusal that is about the namespace, the user or the request instead of a
+/// record: such a restore would lose every record and call that a success.
+#[test]
+fn what_is_not_about_a_record_is_never_ignored() {
+    let folder = tempfile::tempdir().unwrap();
+    let (server, _) = backed_up(2, SMALL, folder.path());
+    let knobs = server.dev().knobs();
+    let plan = RestorePlan { ignore_record_error: true, batch_size: 30, ..plan_restore(&server) };
+    let lasting = [
+        (ResultCode::FORBIDDEN, "nsup-period"),
+        (ResultCode::PARAMETER, "disallow-null-setname"),
+        (ResultCode(81), "privilege"),
+        (ResultCode(150), "disable-batch-writes"),
+        (ResultCode(151), "batch-max-requests"),
+        (ResultCode::NAMESPACE, "no such namespace"),
+    ];
+    for (code, remedy) in lasting {
+        empty(&server);
+        knobs.inject(Fault::fail_row(20, code));
+        let (result, c) = restore(&server, folder.path(), &plan);
+        says(result, &["writing record", "namespace source-ns2", &format!("(code {})", code.0), remedy]);
+        assert!(c.ignored == 0 && c.refused.iter().any(|(refused, count)| refused.0 == code.0 && *count > 0));
+        knobs.clear();
+    }
+    // Writes may come back when records have expired: they are tried again, and then fail the restore.
+    empty(&server);
+    knobs.inject(Fault::refuse_writes(ResultCode::OUT_OF_SPACE));
+    let (result, c) = restore(&server, folder.path(), &plan);
+    says(result, &["12 attempts", "stopped writes (code 8)", "stop-writes"]);
+    assert!(c.ignored == 0 && c.refused.keys().any(|code| code.0 == 8), "{c:?}");
+    knobs.clear();
+    knobs.inject(Fault::refuse_writes(ResultCode::OUT_OF_SPACE).times(40));
+    let (result, c) = restore(&server, folder.path(), &plan);
+    result.unwrap();
+    assert_eq!((c.inserted, c.ignored, c.refused.len()), (200, 0, 0), "{c:?}");
+}
+
+/// Protects: the real conditions behind two such refusals, by the binary: records that expire where nothing removes them,
+/// and records without a set where one is asked for. Those without a fault are restored when the cause is mended.
+#[test]
+fn a_namespace_that_refuses_a_kind_of_record_fails_the_restore_with_the_remedy() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::embedded(1);
+    let setting = |setting: &str| {
+        let namespace = &server.namespace;
+        assert_eq!(
+            server.info(&format!("set-config:context=namespace;namespace={namespace};{setting}")),
+            "ok"
+        );
+    };
+    let text = |number: u64, set: &str, expiration: u32| {
+        let (namespace, digest) = (&server.namespace, raw::Raw::new(number).name());
+        format!("+ n {namespace}\n+ d {digest}\n{set}+ g 1\n+ t {expiration}\n+ b 1\n- I v {number}\n")
+    };
+    let write = |text: &str| {
+        let header = format!("Version 3.1\n# namespace {}\n", server.namespace);
+        std::fs::write(folder.path().join("a.asb"), header + text).unwrap();
+    };
+    let restored = |options: &[&str]| server.restore(&server.namespace, folder.path(), options);
+    write(&(text(1, "+ s s\n", 0) + &text(2, "+ s s\n", 1_500_000_000)));
+    setting("nsup-period=0");
+    for options in [&[][..], &["--ignore-record-error"], &["--ignore-record-error", "--disable-batch-writes"]]
+    {
+        restored(options).fails(1, &["operation forbidden (code 22)", "nsup-period"]);
+    }
+    setting("allow-ttl-without-nsup=true");
+    assert_eq!(restored(&["--json"]).ok().json()["refused-records"], serde_json::json!({}));
+
+    write(&(text(3, "+ s s\n", 0) + &text(4, "", 0)));
+    setting("disallow-null-setname=true");
+    restored(&["--ignore-record-error"]).fails(1, &["parameter error (code 4)", "disallow-null-setname"]);
+    setting("disallow-null-setname=false");
+    restored(&[]).ok();
+}
+
+/// Protects: rows that are refused for the moment are sent again at once and then after short waits; the policy's waits,
+/// which are long, come after those.
+#[test]
+fn a_refusal_that_passes_does_not_wait_as_the_policy_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let (server, expected) = backed_up(3, SMALL, folder.path());
+    empty(&server);
+    let knobs = server.dev().knobs();
+    let hour = Retry { base: Duration::from_hours(1), multiplier: 1.0, max_retries: 5 };
+    let plan = RestorePlan { batch_size: 30, retry: hour, ..plan_restore(&server) };
+    knobs.inject(Fault::fail_row(0, ResultCode::UNAVAILABLE).times(11));
+    let (result, c) = restore(&server, folder.path(), &plan);
+    result.unwrap();
+    adds_up(&c);
+    assert_eq!((c.inserted, c.retries), (200, 11), "{c:?}");
+    holds(&server, &expected);
+}
+
+/// Protects: rows that wait for long keep no slot: all others are written meanwhile, even through a single slot.
+#[test]
+fn rows_that_wait_let_the_others_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let (server, _) = backed_up(1, SMALL, folder.path());
+    empty(&server);
+    let knobs = server.dev().knobs();
+    // The first row of each batch is refused until it waits as the policy says.
+    knobs.inject(Fault::fail_row(0, ResultCode::KEY_BUSY));
+    let hour = Retry { base: Duration::from_hours(1), multiplier: 1.0, max_retries: 5 };
+    let plan = RestorePlan {
+        batch_size: 30,
+        parallel: 1,
+        max_async_batches: 1,
+        resend: Retry::NEVER,
+        retry: hour,
+        ..plan_restore(&server)
+    };
+    let start = StartRestore {
+        cluster: server.cluster.clone(),
+        storage: super::local(folder.path()),
+        links: vec![ObjectPath::root().into()],
+        plan,
+    };
+    server.runtime.block_on(async {
+        let job = super::Running { server: &server, id: server.supervisor().send(start).await.unwrap() };
+        let others = async {
+            while knobs.objects(&server.namespace) != Some(193) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(HANGS, others).await.expect("the others wait, too");
+        job.cancel().await;
+        job.end().await;
+    });
+}
+
+/// Protects: a row that the server wrote although it says that its time ran out is counted as in doubt, so that the
+/// records which the second attempt finds written are explained.
+#[test]
+fn a_timeout_of_the_server_leaves_a_row_in_doubt() {
+    let folder = tempfile::tempdir().unwrap();
+    let (server, expected) = backed_up(1, SMALL, folder.path());
+    for unique in [false, true] {
+        empty(&server);
+        server.dev().knobs().inject(Fault::time_out_row(7).times(5));
+        server.dev().knobs().inject(Fault::cut_reply(Kind::Batch, 100).times(2));
+        let plan = RestorePlan { batch_size: 30, unique, ..plan_restore(&server) };
+        let (result, c) = restore(&server, folder.path(), &plan);
+        result.unwrap();
+        adds_up(&c);
+        assert!(c.fresher + c.existed > 5, "{c:?}");
+        assert!(c.fresher + c.existed <= c.in_doubt, "{c:?}");
+        server.dev().knobs().clear();
+    }
+    holds(&server, &expected);
 }
 
 /// A failed restore counts what it wrote: the rows of the batch beside the refused one too.
@@ -208,7 +365,7 @@ fn writes_that_stay_refused_fail_the_restore() {
     for disable_batch_writes in [false, true] {
         let plan = RestorePlan { disable_batch_writes, ..plan_restore(&server) };
         let (result, c) = restore(&server, folder.path(), &plan);
-        says(result, &["namespace source-ns2", "11 attempts", "device overload (code 18)"]);
+        says(result, &["namespace source-ns2", "12 attempts", "device overload (code 18)"]);
         assert_eq!((c.inserted, c.in_doubt), (0, 0), "{c:?}");
     }
     assert_eq!(server.objects(), 0);
@@ -235,7 +392,7 @@ fn a_node_that_does_not_answer_batches_is_given_up() {
     empty(&server);
     server.dev().knobs().inject(Fault::delay_request(Kind::Batch, hour));
     let (result, c) = restore(&server, folder.path(), &plan);
-    says(result, &["namespace source-ns2", "11 attempts", "nothing for 150ms"]);
+    says(result, &["namespace source-ns2", "12 attempts", "nothing for 150ms"]);
     assert!(c.in_doubt > 0 && c.inserted == 0, "{c:?}");
 }
 
@@ -261,7 +418,7 @@ fn partitions_that_move_or_are_not_served_are_written_to_in_the_end() {
         mover.refuse_partition(42, false).unwrap();
     });
     let patient = Retry { base: Duration::from_millis(50), ..super::FAST };
-    let plan = RestorePlan { batch_size: 20, max_async_batches: 6, retry: patient, ..plan_restore(&server) };
+    let plan = RestorePlan { batch_size: 20, max_async_batches: 6, resend: patient, ..plan_restore(&server) };
     let (result, c) = restore(&server, folder.path(), &plan);
     result.unwrap();
     adds_up(&c);
@@ -273,6 +430,6 @@ fn partitions_that_move_or_are_not_served_are_written_to_in_the_end() {
 
     knobs.refuse_partition(42, true).unwrap();
     let (result, c) = restore(&server, folder.path(), &plan_restore(&server));
-    says(result, &["namespace source-ns2", "11 attempts", "partition unavailable (code 11)"]);
+    says(result, &["namespace source-ns2", "12 attempts", "partition unavailable (code 11)"]);
     assert!(c.inserted + c.fresher < c.read, "{c:?}");
 }

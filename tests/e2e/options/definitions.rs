@@ -212,3 +212,45 @@ fn a_conflicting_index_is_left_alone_and_named() {
     assert_eq!(found["second"], "third");
     assert_eq!(udfs(&server), 1);
 }
+
+/// Protects: an index of a whole namespace stays one, though its file names the set `null` as asbackup does; one that lost
+/// its expression, or is of a kind that is unknown, is named in a warning and left out; all else is restored.
+#[test]
+fn indexes_of_other_writers() {
+    let (server, backups) = (Server::start(1), Backups::new());
+    let namespace = &server.namespace;
+    let folder = backups.at("f");
+    std::fs::create_dir(&folder).unwrap();
+    let lines = [
+        format!("Version 3.1\n# namespace {namespace}\n"),
+        format!("* i {namespace} null lower N 1 v N\n"),
+        format!("* i {namespace} NULL upper N 1 v S\n"),
+        format!("* i {namespace} nullable set N 1 v N\n"),
+        format!("* i {namespace} ints exp1 N 1 null N\n"),
+        format!("* i {namespace} ints tree T 1 v N\n"),
+        format!("* i {namespace} ints decimals N 1 v D\n"),
+        format!("* i {namespace} ints never N 1 v I\n"),
+    ];
+    std::fs::write(folder.join("a.asb"), lines.concat()).unwrap();
+    let outcome = server.restore(namespace, &folder, &["--json"]).ok();
+    let summary = outcome.json();
+    assert_eq!(summary["index-count"], 3, "{summary}");
+    assert_eq!(
+        summary["warnings"].as_array().unwrap().len(),
+        4 + 1,
+        "and one of no metadata.yaml: {summary}"
+    );
+    for warning in [
+        "exp1 was left out",
+        "neither a bin nor an expression",
+        "tree was left out: its kind T is unknown",
+        "index never",
+    ] {
+        assert!(outcome.stderr.contains(warning), "{outcome:?}");
+    }
+    let found = server.runtime.block_on(server.cluster.indexes(namespace)).unwrap();
+    let mut sets: Vec<_> =
+        found.secondary.iter().map(|index| (index.name.as_str(), index.set.as_str())).collect();
+    sets.sort_unstable();
+    assert_eq!(sets, [("lower", ""), ("set", "nullable"), ("upper", "")]);
+}
