@@ -5,5 +5,6 @@
 mod configuration;
 mod logins;
 mod racks;
+mod silence;
 mod support;
 mod tls;
