@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use crate::InvalidValue;
 use crate::check::Check;
-use crate::secret::{Secret, SecretText, Secrets, visit_secrets};
+use crate::secret::{Secret, SecretText, Secrets, blank, visit_secrets};
 use crate::secret_agent::SecretAgent;
 use crate::settings::Agents;
 use crate::text::words;
@@ -135,6 +135,19 @@ impl Secrets for S3Storage {
             access_key_id = "access-key-id",
             secret_access_key = "secret-access-key"
         );
+    }
+
+    fn recipient(&self) -> Self {
+        let mut recipient = Self {
+            path: None,
+            s3_log_level: None,
+            min_part_size: None,
+            max_async_connections: None,
+            storage_class: None,
+            ..self.clone()
+        };
+        blank(&mut recipient.secret_access_key);
+        recipient
     }
 }
 
@@ -287,6 +300,12 @@ impl Secrets for GcpStorage {
     fn each_secret(&mut self, path: &str, visit: &mut dyn FnMut(String, &mut SecretText)) {
         visit_secrets!(self, path, visit, key = "key");
     }
+
+    fn recipient(&self) -> Self {
+        let mut recipient = Self { path: None, min_part_size: None, storage_class: None, ..self.clone() };
+        blank(&mut recipient.key);
+        recipient
+    }
 }
 
 /// A bucket of Google Cloud Storage, ready to be opened.
@@ -424,6 +443,13 @@ impl Secrets for AzureStorage {
             client_id = "client-id",
             client_secret = "client-secret"
         );
+    }
+
+    fn recipient(&self) -> Self {
+        let mut recipient = Self { path: None, min_part_size: None, storage_class: None, ..self.clone() };
+        blank(&mut recipient.account_key);
+        blank(&mut recipient.client_secret);
+        recipient
     }
 }
 

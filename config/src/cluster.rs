@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::check::Check;
-use crate::secret::{Secret, SecretText, Secrets, below, visit_secrets};
+use crate::secret::{Secret, SecretText, Secrets, below, blank, visit_secrets};
 use crate::secret_agent::SecretAgent;
 use crate::settings::Agents;
 use crate::text::words;
@@ -175,6 +175,21 @@ impl Secrets for AerospikeCluster {
             let path = &below(path, "tls");
             visit_secrets!(tls, path, visit, key_file_password = "key-file-password");
         }
+    }
+
+    fn recipient(&self) -> Self {
+        let mut recipient = self.clone();
+        recipient.label = None;
+        recipient.conn_timeout = None;
+        recipient.max_parallel_scans = None;
+        recipient.prefer_racks = None;
+        if let Some(credentials) = &mut recipient.credentials {
+            blank(&mut credentials.password);
+        }
+        if let Some(tls) = &mut recipient.tls {
+            blank(&mut tls.key_file_password);
+        }
+        recipient
     }
 }
 

@@ -12,6 +12,7 @@ use crate::secret::{SecretText, Secrets, below};
 use crate::secret_agent::SecretAgent;
 use crate::service::ServiceConfig;
 use crate::storage::Storage;
+use crate::{Problem, Problems};
 
 /// The document `dto.Config`: the configuration file, and what the API shows of it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
@@ -54,5 +55,40 @@ impl Secrets for Config {
         for (name, policy) in &mut self.backup_policies {
             policy.each_secret(&below(&below(path, "backup-policies"), name), visit);
         }
+    }
+
+    /// Entry by entry: each has its own recipients.
+    fn unmask(&mut self, stored: Option<&Self>) -> Result<(), Problems> {
+        let mut problems = Vec::new();
+        unmask_all(
+            "aerospike-clusters",
+            &mut self.aerospike_clusters,
+            stored.map(|c| &c.aerospike_clusters),
+            &mut problems,
+        );
+        unmask_all("storage", &mut self.storage, stored.map(|c| &c.storage), &mut problems);
+        unmask_all(
+            "backup-policies",
+            &mut self.backup_policies,
+            stored.map(|c| &c.backup_policies),
+            &mut problems,
+        );
+        Problems::none_in(problems)
+    }
+}
+
+fn unmask_all<T: Secrets>(
+    map: &str,
+    entries: &mut BTreeMap<String, T>,
+    stored: Option<&BTreeMap<String, T>>,
+    problems: &mut Vec<Problem>,
+) {
+    for (name, entry) in entries {
+        let result = entry.unmask(stored.and_then(|stored| stored.get(name)));
+        let found = result.as_ref().err().map(Problems::list).unwrap_or_default().iter();
+        problems.extend(found.map(|problem| Problem {
+            path: below(&below(map, name), &problem.path),
+            message: problem.message.clone(),
+        }));
     }
 }

@@ -68,7 +68,7 @@ impl fmt::Debug for SecretText {
 }
 
 /// A document that may hold secrets.
-pub trait Secrets: Clone {
+pub trait Secrets: Clone + PartialEq {
     /// Shows each secret to `visit`, with its path below `path`.
     fn each_secret(&mut self, path: &str, visit: &mut dyn FnMut(String, &mut SecretText));
 
@@ -80,7 +80,14 @@ pub trait Secrets: Clone {
         masked
     }
 
-    /// Puts the secrets of the `stored` document in the place of [`MASK`]. A mask for which nothing is stored is a problem.
+    /// The document without what does not matter for where its secrets go: sizes, limits, and the secrets themselves.
+    #[must_use]
+    fn recipient(&self) -> Self {
+        self.clone()
+    }
+
+    /// Puts the secrets of the `stored` document in the place of [`MASK`]. A mask for which nothing is stored is a problem;
+    /// so is one in a document that would send the secret elsewhere than the stored one does.
     fn unmask(&mut self, stored: Option<&Self>) -> Result<(), Problems> {
         let mut known = BTreeMap::new();
         if let Some(stored) = stored {
@@ -89,19 +96,36 @@ pub trait Secrets: Clone {
             });
         }
         let mut problems = Vec::new();
+        let mut restored = Vec::new();
         self.each_secret("", &mut |path, secret| {
             if secret.expose() != MASK {
                 return;
             }
             match known.get(&path) {
-                Some(value) => *secret = value.clone(),
+                Some(value) => {
+                    *secret = value.clone();
+                    restored.push(path);
+                }
                 None => problems.push(Problem {
                     path,
                     message: format!("reads {MASK}, but no secret is stored for it: give the secret"),
                 }),
             }
         });
+        if stored.is_some_and(|stored| stored.recipient() != self.recipient()) {
+            problems.extend(restored.into_iter().map(|path| Problem {
+                path,
+                message: format!("reads {MASK}, but what it is sent to has changed: give the secret"),
+            }));
+        }
         Problems::none_in(problems)
+    }
+}
+
+/// Empties a secret that is there.
+pub(crate) fn blank(secret: &mut Option<SecretText>) {
+    if let Some(secret) = secret {
+        *secret = "".into();
     }
 }
 
@@ -341,6 +365,93 @@ mod tests {
         assert_eq!(problems.list()[0].path, "aerospike-clusters.c.credentials.password");
         let problems = config.check().unwrap_err().to_string();
         assert_eq!(problems.matches("reads [secret]: give the secret").count(), 1, "{problems}");
+    }
+
+    /// Protects: a stored secret is sent to no host, as no user, and into no bucket that a client names without the secret.
+    #[test]
+    fn a_mask_stands_for_a_secret_only_where_it_goes_to_the_same() {
+        let refused = |before: &str, after: &str, keys: &[&str]| {
+            let stored: Config = from_json(before.as_bytes()).unwrap();
+            let mut changed: Config = from_json(after.as_bytes()).unwrap();
+            let found = changed.unmask(Some(&stored)).err();
+            let found: Vec<_> = found.iter().flat_map(|problems| problems.list()).collect();
+            let paths: Vec<_> = found.iter().map(|problem| problem.path.as_str()).collect();
+            assert_eq!(paths, keys, "{after}");
+            assert!(found.iter().all(|problem| problem.message.contains("what it is sent to has changed")));
+        };
+        let document = |cluster: &AerospikeCluster| {
+            serde_json::json!({"aerospike-clusters": {"c": cluster}}).to_string()
+        };
+        let stored = AerospikeCluster { label: Some("l".into()), ..cluster("hunter2", "hunter3") };
+        let masked = stored.masked();
+        let both =
+            ["aerospike-clusters.c.credentials.password", "aerospike-clusters.c.tls.key-file-password"];
+        let with = |change: &dyn Fn(&mut AerospikeCluster)| {
+            let mut changed = masked.clone();
+            change(&mut changed);
+            document(&changed)
+        };
+        let before = document(&stored);
+        refused(&before, &document(&masked), &[]);
+        refused(
+            &before,
+            &with(&|c| (c.label, c.conn_timeout, c.max_parallel_scans) = (None, Some(1), Some(2))),
+            &[],
+        );
+        refused(&before, &with(&|c| c.seed_nodes[0].host_name = "evil".into()), &both);
+        refused(&before, &with(&|c| c.seed_nodes[0].port = 1), &both);
+        refused(&before, &with(&|c| c.use_services_alternate = Some(true)), &both);
+        refused(&before, &with(&|c| c.tls.as_mut().unwrap().ca_file = Some("/tmp/ca".into())), &both);
+        refused(&before, &with(&|c| c.credentials.as_mut().unwrap().user = Some("other".into())), &both);
+        refused(
+            &before,
+            &with(&|c| c.credentials.as_mut().unwrap().auth_mode = Some("EXTERNAL".into())),
+            &both,
+        );
+        // A secret that is given anew may go anywhere; the other one may not.
+        let given = with(&|c| {
+            c.seed_nodes[0].host_name = "new".into();
+            c.credentials.as_mut().unwrap().password = Some("new".into());
+        });
+        refused(&before, &given, &both[1..]);
+        let given = with(&|c| c.credentials.as_mut().unwrap().password = Some("new".into()));
+        refused(&before, &given, &[]);
+
+        let storage = |keys: &str| format!(r#"{{"storage":{{"s":{{{keys}}}}}}}"#);
+        let s3 = |bucket: &str, endpoint: &str, id: &str, key: &str, rest: &str| {
+            storage(&format!(
+                r#""s3-storage":{{"bucket":{bucket:?},"s3-region":"r","s3-endpoint-override":{endpoint:?},
+                    "access-key-id":{id:?},"secret-access-key":{key:?}{rest}}}"#
+            ))
+        };
+        let before = s3("b", "http://e", "id", "key", "");
+        let (id, key) = ("storage.s.s3-storage.access-key-id", "storage.s.s3-storage.secret-access-key");
+        refused(&before, &s3("b", "http://e", MASK, MASK, r#","path":"p","min-part-size":6000000"#), &[]);
+        refused(&before, &s3("b", "http://e", MASK, "new", ""), &[]);
+        refused(&before, &s3("b", "http://e", "new", MASK, ""), &[key]);
+        refused(&before, &s3("c", "http://e", MASK, MASK, ""), &[id, key]);
+        refused(&before, &s3("b", "http://f", MASK, MASK, ""), &[id, key]);
+        let gcp = |endpoint: &str, key: &str| {
+            storage(&format!(r#""gcp-storage":{{"bucket-name":"b","endpoint":{endpoint:?},"key":{key:?}}}"#))
+        };
+        refused(&gcp("http://e", "k"), &gcp("http://e", MASK), &[]);
+        refused(&gcp("http://e", "k"), &gcp("http://f", MASK), &["storage.s.gcp-storage.key"]);
+        let azure = |account: &str, key: &str| {
+            storage(&format!(
+                r#""azure-storage":{{"endpoint":"http://e","container-name":"c","account-name":{account:?},"account-key":{key:?}}}"#
+            ))
+        };
+        refused(&azure("a", "k"), &azure("a", MASK), &[]);
+        refused(&azure("a", "k"), &azure("b", MASK), &["storage.s.azure-storage.account-key"]);
+        let client = |tenant: &str, secret: &str| {
+            storage(&format!(
+                r#""azure-storage":{{"endpoint":"http://e","container-name":"c","client-id":"[secret]","tenant-id":{tenant:?},"client-secret":{secret:?}}}"#
+            ))
+        };
+        let before = client("t", "s").replace(MASK, "i");
+        refused(&before, &client(MASK, "new"), &[]);
+        let moved = ["storage.s.azure-storage.client-id", "storage.s.azure-storage.client-secret"];
+        refused(&before, &client("other", MASK), &moved);
     }
 
     #[test]

@@ -74,6 +74,15 @@ impl Secrets for Storage {
             azure.each_secret(&below(path, "azure-storage"), visit);
         }
     }
+
+    fn recipient(&self) -> Self {
+        Self {
+            local_storage: self.local_storage.clone(),
+            s3_storage: self.s3_storage.as_ref().map(Secrets::recipient),
+            gcp_storage: self.gcp_storage.as_ref().map(Secrets::recipient),
+            azure_storage: self.azure_storage.as_ref().map(Secrets::recipient),
+        }
+    }
 }
 
 impl Storage {
