@@ -82,6 +82,12 @@ impl Configuration {
         let mut effective = Config::clone(&self.effective);
         apply(&mut effective, change)?;
         let settings = effective.check().map_err(|problems| RequestError::Invalid(problems.to_string()))?;
+        // What is stored already may stay; nothing of the kind is added.
+        let added = settings.warnings.iter().filter(|warning| !self.settings.warnings.contains(warning));
+        let added: Vec<_> = added.map(|warning| warning.problem.to_string()).collect();
+        if !added.is_empty() {
+            return Err(RequestError::Invalid(added.join("; ")));
+        }
         let stored = self.to_store(&effective)?;
         let effective = Arc::new(effective);
         // What is read again from the source must be the same.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::check::Check;
+use crate::check::{Check, Findings, most};
 use crate::retention::{Retention, RetentionPolicy};
 use crate::retry::{Retry, RetryPolicy};
 use crate::secret::{SecretText, Secrets, below};
@@ -19,6 +19,8 @@ use crate::{
 /// 8.
 const DEFAULT_PARALLEL: NonZeroU32 = NonZeroU32::MIN.saturating_add(7);
 const DEFAULT_FILE_LIMIT_MB: u32 = 250;
+/// 1024.
+const MOST_FILES: NonZeroU32 = NonZeroU32::MIN.saturating_add(most::FILES as u32 - 1);
 
 /// The document `dto.BackupPolicy`. Every key is optional; [`BackupPolicy::check`] gives what they mean.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
@@ -27,19 +29,19 @@ const DEFAULT_FILE_LIMIT_MB: u32 = 250;
 pub struct BackupPolicy {
     /// Scans in parallel, at least 1; 8 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(default = 8, minimum = 1, example = 1)]
+    #[schema(default = 8, minimum = 1, maximum = 4096, example = 1)]
     pub parallel: Option<i64>,
     /// Files written in parallel, at least 1; as `parallel` by default.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(default = 8, minimum = 1, example = 1)]
+    #[schema(default = 8, minimum = 1, maximum = 1024, example = 1)]
     pub parallel_write: Option<i64>,
     /// How long a socket may be idle, in milliseconds; 60,000 by default; 0 means as `total-timeout`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(default = 60000)]
+    #[schema(default = 60000, minimum = 0, maximum = 2_678_400_000_i64)]
     pub socket_timeout: Option<i64>,
     /// How long one scan may take, in milliseconds; 0, the default, means as long as it takes.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(default = 0)]
+    #[schema(default = 0, minimum = 0, maximum = 2_678_400_000_i64)]
     pub total_timeout: Option<i64>,
     /// What happens when a namespace fails.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -65,15 +67,15 @@ pub struct BackupPolicy {
     pub no_udfs: Option<bool>,
     /// A limit in MiB per second; none by default or for 0.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = 10000)]
+    #[schema(minimum = 0, maximum = 1_048_576, example = 10000)]
     pub bandwidth: Option<i64>,
     /// A limit in records per second; none by default or for 0.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = 1000)]
+    #[schema(minimum = 0, maximum = 4_294_967_295_i64, example = 1000)]
     pub records_per_second: Option<i64>,
     /// The size in MB at which a file ends and the next begins; 250 by default; 0 means no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(default = 250)]
+    #[schema(default = 250, minimum = 0, maximum = 4_294_967_295_i64)]
     pub file_limit: Option<i64>,
     /// How files are encrypted; not at all by default.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -90,6 +92,7 @@ pub struct BackupPolicy {
     pub with_cluster_configuration: Option<bool>,
     /// How many nodes are asked at the same time; all by default or for 0.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 4096)]
     pub max_concurrent_nodes: Option<i64>,
     /// The server compresses what it sends (Enterprise Edition); false by default.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -165,7 +168,7 @@ pub struct BackupSettings {
 impl Default for BackupSettings {
     /// What a policy without any key means.
     fn default() -> Self {
-        BackupPolicy::default().settings(&mut Check::new("", &mut Vec::new()))
+        BackupPolicy::default().settings(&mut Check::new("", &mut Findings::default()))
     }
 }
 
@@ -186,8 +189,10 @@ impl BackupPolicy {
 
     pub(crate) fn settings(&self, check: &mut Check<'_>) -> BackupSettings {
         unsupported::backup_policy(self, check);
-        let parallel = check.count("parallel", self.parallel, DEFAULT_PARALLEL);
-        let parallel_write = check.count("parallel-write", self.parallel_write, parallel);
+        let parallel = check.count("parallel", self.parallel, DEFAULT_PARALLEL, most::SCANS);
+        // A limit of files, not of scans.
+        let writers = parallel.min(MOST_FILES);
+        let parallel_write = check.count("parallel-write", self.parallel_write, writers, most::FILES);
         let (socket_timeout, total_timeout) = check.timeouts(self.socket_timeout, self.total_timeout);
         let yes = |key: Option<bool>| key.unwrap_or(false);
         BackupSettings {
@@ -201,13 +206,19 @@ impl BackupPolicy {
             records: !yes(self.no_records),
             indexes: !yes(self.no_indexes),
             udfs: !yes(self.no_udfs),
-            bandwidth: Bandwidth::new(check.limit("bandwidth", self.bandwidth, 0)),
+            bandwidth: Bandwidth::new(check.limit("bandwidth", self.bandwidth, 0, most::BANDWIDTH)),
             records_per_second: RecordRate::new(check.limit(
                 "records-per-second",
                 self.records_per_second,
                 0,
+                most::ANY,
             )),
-            file_limit: SizeMb::new(check.limit("file-limit", self.file_limit, DEFAULT_FILE_LIMIT_MB)),
+            file_limit: SizeMb::new(check.limit(
+                "file-limit",
+                self.file_limit,
+                DEFAULT_FILE_LIMIT_MB,
+                most::ANY,
+            )),
             encryption: self.encryption.clone().unwrap_or_default().settings(&mut check.inside("encryption")),
             compression: self
                 .compression
@@ -220,6 +231,7 @@ impl BackupPolicy {
                 "max-concurrent-nodes",
                 self.max_concurrent_nodes,
                 0,
+                most::NODES,
             )),
             compact: yes(self.compact),
             incremental_mode: check.word("incr-mode", self.incr_mode.as_deref()),
@@ -301,10 +313,10 @@ mod tests {
             "retry-policy.multiplier: must be at least 1, not 0",
             "retention.full: must be at least 1, not 0",
             "bandwidth: must be at least 0, not -5",
-            "file-limit: must be at most 4294967295, not 4294967296",
             "encryption: needs the key: give one of key-file, key-env and key-secret",
             "compression.level: must be at most 22, not 99",
             "incr-mode: \"weekly\" is no mode of incremental backups: it can be differential or cumulative",
+            "file-limit: must be at most 4294967295, not 4294967296",
         ];
         assert_eq!(lines, expected.map(|line| format!("backup-policies.daily.{line}")));
         assert_eq!(policy.check("").unwrap_err().list()[0].to_string(), expected[0]);

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::InvalidValue;
-use crate::check::Check;
+use crate::check::{Check, most};
 use crate::secret::{Secret, SecretText, Secrets, blank, visit_secrets};
 use crate::secret_agent::SecretAgent;
 use crate::settings::Agents;
@@ -50,11 +50,11 @@ pub struct S3Storage {
     pub secret_access_key: Option<SecretText>,
     /// The least size of the parts of an upload, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(default = 5_242_880, minimum = 5_242_880)]
+    #[schema(default = 5_242_880, minimum = 5_242_880, maximum = 1_073_741_824)]
     pub min_part_size: Option<i64>,
     /// How many requests may run at the same time.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = 16)]
+    #[schema(minimum = 1, maximum = 4096, example = 16)]
     pub max_async_connections: Option<i64>,
     /// In which class objects are stored.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -230,7 +230,7 @@ impl S3Storage {
             part_size: part_size(self.min_part_size, LEAST_S3_PART, check),
             connections: self
                 .max_async_connections
-                .map(|n| check.number("max-async-connections", Some(n), 1, 1..=i64::from(u32::MAX))),
+                .map(|n| check.clamped("max-async-connections", Some(n), 1, 1..=most::CONNECTIONS)),
             data_class,
             metadata_class,
             log_level: word("s3-log-level", self.s3_log_level.as_deref(), check).unwrap_or(S3LogLevel::Fatal),
@@ -261,7 +261,7 @@ pub struct GcpStorage {
     pub key_file_path: Option<String>,
     /// The least size of the parts of an upload, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(default = 5_242_880, minimum = 262_144)]
+    #[schema(default = 5_242_880, minimum = 262_144, maximum = 1_073_741_824)]
     pub min_part_size: Option<i64>,
     /// In which class objects are stored.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -383,7 +383,7 @@ pub struct AzureStorage {
     pub client_secret: Option<SecretText>,
     /// The least size of the parts of an upload, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(default = 5_242_880, minimum = 1_048_576)]
+    #[schema(default = 5_242_880, minimum = 1_048_576, maximum = 1_073_741_824)]
     pub min_part_size: Option<i64>,
     /// In which tier objects are stored.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -612,6 +612,7 @@ fn url(key: &str, text: &str, check: &mut Check<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::check::Findings;
 
     use std::collections::BTreeMap;
 
@@ -654,8 +655,8 @@ mod tests {
     #[test]
     fn a_cloud_is_a_folder_of_a_bucket() {
         let agents = Agents::of_settings("secret-agents", &BTreeMap::new());
-        let mut problems = Vec::new();
-        let mut check = Check::new("", &mut problems);
+        let mut findings = Findings::default();
+        let mut check = Check::new("", &mut findings);
         let s3 = |path: Option<&str>| S3Storage {
             bucket: "b".into(),
             s3_region: "r".into(),
@@ -697,6 +698,6 @@ mod tests {
         let keyed = AzureStorage { account_name: Some("a".into()), account_key: Some("k".into()), ..azure };
         let credentials = keyed.settings(&agents, &mut check).credentials;
         assert!(matches!(credentials, AzureCredentials::SharedKey { account, .. } if account == "a"));
-        assert_eq!(problems, []);
+        findings.of_new().unwrap();
     }
 }

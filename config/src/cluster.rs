@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::check::Check;
+use crate::check::{Check, most};
 use crate::secret::{Secret, SecretText, Secrets, below, blank, visit_secrets};
 use crate::secret_agent::SecretAgent;
 use crate::settings::Agents;
@@ -30,7 +30,7 @@ pub struct AerospikeCluster {
     pub seed_nodes: Vec<SeedNode>,
     /// How long a connection may take, in milliseconds; 30,000 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(default = 30000, example = 5000)]
+    #[schema(default = 30000, minimum = 1, maximum = 2_678_400_000_i64, example = 5000)]
     pub conn_timeout: Option<i64>,
     /// Nodes are reached at their alternate addresses; false by default.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -44,7 +44,7 @@ pub struct AerospikeCluster {
     pub tls: Option<Tls>,
     /// How many scans may run on the cluster at the same time, over all routines; any number by default.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = 100)]
+    #[schema(minimum = 1, maximum = 65535, example = 100)]
     pub max_parallel_scans: Option<i64>,
     /// The racks to read from, the best first. Cannot be combined with the `rack-list`, `node-list` and `partition-list`
     /// of routines.
@@ -210,7 +210,7 @@ impl AerospikeCluster {
         let first = seeds.first().map(|seed| format!("{}:{}", seed.host, seed.port));
         let label = self.label.clone().filter(|label| !label.is_empty());
         let label = label.or_else(|| name.map(str::to_owned)).or(first).unwrap_or_default();
-        let timeout = check.number("conn-timeout", self.conn_timeout, 30_000_u32, 1..=i64::from(u32::MAX));
+        let timeout = check.milliseconds("conn-timeout", self.conn_timeout, 30_000, 1..=most::MILLISECONDS);
         let tls = self.tls.as_ref().map(|tls| tls.settings(&mut check.inside("tls")));
         let credentials = self
             .credentials
@@ -219,11 +219,16 @@ impl AerospikeCluster {
         ClusterSettings {
             label,
             seeds,
-            timeout: Duration::from_millis(timeout.into()),
+            timeout,
             use_services_alternate: self.use_services_alternate.unwrap_or(false),
-            max_parallel_scans: self
-                .max_parallel_scans
-                .map(|_| check.count("max-parallel-scans", self.max_parallel_scans, NonZeroU32::MIN)),
+            max_parallel_scans: self.max_parallel_scans.map(|_| {
+                check.count(
+                    "max-parallel-scans",
+                    self.max_parallel_scans,
+                    NonZeroU32::MIN,
+                    most::CLUSTER_SCANS,
+                )
+            }),
             prefer_racks: racks("prefer-racks", self.prefer_racks.as_deref(), check),
             credentials,
             tls,

@@ -72,7 +72,7 @@ pub use load::{from_json, from_yaml};
 pub use logger::{FileLoggerConfig, LogFileSettings, LogFormat, LogLevel, LoggerConfig, LoggerSettings};
 pub use namespace::{Namespace, NamespaceMap};
 pub use partitions::PartitionFilter;
-pub use problem::{InvalidValue, Problem, Problems};
+pub use problem::{InvalidValue, Problem, Problems, Warning};
 pub use rate::{Bandwidth, RecordRate};
 pub use restore_policy::{
     Existing, RestoreNamespace, RestorePolicy, RestoreSettings, TimestampRestorePolicy,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::check::Check;
+use crate::check::{Check, most};
 use crate::text::words;
 
 /// The document `dto.LoggerConfig`.
@@ -73,13 +73,15 @@ pub struct FileLoggerConfig {
     pub filename: String,
     /// The size in MB at which a new file begins; 100 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = 100)]
+    #[schema(minimum = 1, maximum = 4_294_967_295_i64, example = 100)]
     pub maxsize: Option<i64>,
     /// After how many days an old file is deleted; never by default or for 0.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 36500)]
     pub maxage: Option<i64>,
     /// How many old files are kept; all by default or for 0.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 4_294_967_295_i64)]
     pub maxbackups: Option<i64>,
     /// Old files are compressed with gzip; false by default.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -136,9 +138,9 @@ impl FileLoggerConfig {
         check.clean_path("filename", &self.filename);
         LogFileSettings {
             path: PathBuf::from(&self.filename),
-            max_size_mb: check.count("maxsize", self.maxsize, DEFAULT_SIZE),
-            max_age_days: NonZeroU32::new(check.limit("maxage", self.maxage, 0)),
-            max_backups: NonZeroU32::new(check.limit("maxbackups", self.maxbackups, 0)),
+            max_size_mb: check.count("maxsize", self.maxsize, DEFAULT_SIZE, most::ANY),
+            max_age_days: NonZeroU32::new(check.limit("maxage", self.maxage, 0, most::DAYS)),
+            max_backups: NonZeroU32::new(check.limit("maxbackups", self.maxbackups, 0, most::ANY)),
             compress: self.compress.unwrap_or(false),
         }
     }

@@ -34,6 +34,21 @@ impl Display for Problem {
     }
 }
 
+/// Something in a document that is refused in a new one, but accepted where it is stored already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// What is wrong and what would be right.
+    pub problem: Problem,
+    /// What it means as long as it is there: `4096 is used`.
+    pub effect: String,
+}
+
+impl Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.problem, self.effect)
+    }
+}
+
 /// All that is wrong in a document; at least one problem. Its message is one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problems(Vec<Problem>);

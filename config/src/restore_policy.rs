@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::check::Check;
+use crate::check::{Check, Findings, most};
 use crate::retry::{Retry, RetryPolicy};
 use crate::secret::{SecretText, Secrets, below};
 use crate::{
@@ -34,7 +34,7 @@ pub(crate) const MAX_BIN: usize = 15;
 pub struct RestorePolicy {
     /// Readers of files in parallel, at least 1; 8 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(default = 8, example = 8)]
+    #[schema(default = 8, minimum = 1, maximum = 1024, example = 8)]
     pub parallel: Option<i64>,
     /// No records are restored; false by default.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -50,11 +50,11 @@ pub struct RestorePolicy {
     pub no_udfs: Option<bool>,
     /// How long a socket may be idle, in milliseconds; 60,000 by default; 0 means as `total-timeout`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(default = 60000, example = 1000)]
+    #[schema(default = 60000, minimum = 0, maximum = 2_678_400_000_i64, example = 1000)]
     pub socket_timeout: Option<i64>,
     /// How long one command may take, in milliseconds; 0, the default, means as long as it takes.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(default = 0, example = 2000)]
+    #[schema(default = 0, minimum = 0, maximum = 2_678_400_000_i64, example = 2000)]
     pub total_timeout: Option<i64>,
     /// Records are written one by one, not in batches; false by default.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -62,11 +62,11 @@ pub struct RestorePolicy {
     pub disable_batch_writes: Option<bool>,
     /// Records in a batch, at least 1; 128 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(default = 128, example = 32)]
+    #[schema(default = 128, minimum = 1, maximum = 65535, example = 32)]
     pub batch_size: Option<i64>,
     /// Batches on their way at the same time, at least 1; 128 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(default = 128, example = 32)]
+    #[schema(default = 128, minimum = 1, maximum = 4096, example = 32)]
     pub max_async_batches: Option<i64>,
     /// Restores into another namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -93,11 +93,11 @@ pub struct RestorePolicy {
     pub no_generation: Option<bool>,
     /// A limit in MiB per second, at least 8; none by default or for 0.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = 50000)]
+    #[schema(minimum = 0, maximum = 1_048_576, example = 50000)]
     pub bandwidth: Option<i64>,
     /// A limit in records per second; none by default or for 0.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = 4000)]
+    #[schema(minimum = 0, maximum = 4_294_967_295_i64, example = 4000)]
     pub tps: Option<i64>,
     /// How the files were encrypted; not at all by default.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -110,7 +110,7 @@ pub struct RestorePolicy {
     pub retry_policy: Option<RetryPolicy>,
     /// Seconds added to the life of records that expire; 0 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(default = 0, example = 86400)]
+    #[schema(default = 0, minimum = 0, maximum = 315_360_000, example = 86400)]
     pub extra_ttl: Option<i64>,
     /// A backup whose files do not hold what its metadata.yaml says is restored as far as it is there; false by default.
     #[serde(rename = "override", skip_serializing_if = "Option::is_none")]
@@ -245,7 +245,7 @@ pub struct RestoreSettings {
 impl Default for RestoreSettings {
     /// What a policy without any key means.
     fn default() -> Self {
-        RestorePolicy::default().settings(&mut Check::new("", &mut Vec::new()))
+        RestorePolicy::default().settings(&mut Check::new("", &mut Findings::default()))
     }
 }
 
@@ -266,7 +266,7 @@ impl RestorePolicy {
 
     pub(crate) fn settings(&self, check: &mut Check<'_>) -> RestoreSettings {
         let yes = |key: Option<bool>| key.unwrap_or(false);
-        let parallel = check.count("parallel", self.parallel, DEFAULT_PARALLEL);
+        let parallel = check.count("parallel", self.parallel, DEFAULT_PARALLEL, most::FILES);
         let (socket_timeout, total_timeout) = check.timeouts(self.socket_timeout, self.total_timeout);
         RestoreSettings {
             parallel,
@@ -276,14 +276,19 @@ impl RestorePolicy {
             socket_timeout,
             total_timeout,
             batch_writes: !yes(self.disable_batch_writes),
-            batch_size: check.count("batch-size", self.batch_size, DEFAULT_BATCH),
-            max_async_batches: check.count("max-async-batches", self.max_async_batches, DEFAULT_BATCH),
+            batch_size: check.count("batch-size", self.batch_size, DEFAULT_BATCH, most::BATCH),
+            max_async_batches: check.count(
+                "max-async-batches",
+                self.max_async_batches,
+                DEFAULT_BATCH,
+                most::CONNECTIONS,
+            ),
             namespace: self.namespace.as_ref().and_then(|map| map.settings(&mut check.inside("namespace"))),
             set_list: check.names("set-list", self.set_list.as_deref(), MAX_SET),
             bin_list: check.names("bin-list", self.bin_list.as_deref(), MAX_BIN),
             existing: self.existing(check),
             bandwidth: self.bandwidth(check),
-            tps: RecordRate::new(check.limit("tps", self.tps, 0)),
+            tps: RecordRate::new(check.limit("tps", self.tps, 0, most::ANY)),
             encryption: self.encryption.clone().unwrap_or_default().settings(&mut check.inside("encryption")),
             compression: self
                 .compression
@@ -291,9 +296,9 @@ impl RestorePolicy {
                 .unwrap_or_default()
                 .settings(&mut check.inside("compression")),
             retry: self.retry_policy.clone().unwrap_or_default().settings(&mut check.inside("retry-policy")),
-            extra_ttl: check.limit("extra-ttl", self.extra_ttl, 0),
+            extra_ttl: check.limit("extra-ttl", self.extra_ttl, 0, most::TTL),
             override_counts: yes(self.override_counts),
-            chain_memory: check.number("chain-memory", self.chain_memory, 256, 1..=65_536) as u32,
+            chain_memory: check.clamped("chain-memory", self.chain_memory, 256, 1..=most::CHAIN_MEMORY),
         }
     }
 
@@ -312,7 +317,7 @@ impl RestorePolicy {
     }
 
     fn bandwidth(&self, check: &mut Check<'_>) -> Option<Bandwidth> {
-        let limit = check.limit("bandwidth", self.bandwidth, 0);
+        let limit = check.limit("bandwidth", self.bandwidth, 0, most::BANDWIDTH);
         if (1..LEAST_BANDWIDTH).contains(&i64::from(limit)) {
             let message = format!("must be at least {LEAST_BANDWIDTH} MiB/s, or 0 for no limit, not {limit}");
             check.problem("bandwidth", message);

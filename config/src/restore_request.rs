@@ -56,7 +56,11 @@ pub struct RestoreTimestampRequest {
     #[schema(example = "daily")]
     pub routine: String,
     /// The point in time, in milliseconds since 1970 (UTC).
-    #[schema(minimum = 1_000_000_000_000_i64, example = 1_739_538_000_000_i64)]
+    #[schema(
+        minimum = 1_000_000_000_000_i64,
+        maximum = 9_223_372_036_854_775_807_i64,
+        example = 1_739_538_000_000_i64
+    )]
     pub time: i64,
     /// The cluster to restore to; the routine's by default.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -21,10 +21,11 @@ pub struct Retention {
 pub struct RetentionPolicy {
     /// How many full backups to keep, at least 1; all if not given.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 4_294_967_295_i64)]
     pub full: Option<i64>,
     /// For how many full backups to keep the incremental ones, at most `full`, 0 for none; for all if not given.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 4_294_967_295_i64)]
     pub incremental: Option<i64>,
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::check::Check;
+use crate::check::{Check, most};
 
 /// How often something that failed is tried again, and how long to wait before.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -29,14 +29,16 @@ impl Retry {
     /// No new attempt at all.
     pub const NEVER: Self = Self { base: Duration::ZERO, multiplier: 1.0, max_retries: 0 };
 
-    /// The wait before new attempt number `retry`, counted from 0; none when there are no more.
+    /// The wait before new attempt number `retry`, counted from 0, at most a day; none when there are no more.
     #[must_use]
     pub fn wait(&self, retry: u32) -> Option<Duration> {
         if retry >= self.max_retries {
             return None;
         }
         let factor = self.multiplier.powi(i32::try_from(retry).unwrap_or(i32::MAX));
-        Some(Duration::try_from_secs_f64(self.base.as_secs_f64() * factor).unwrap_or(Duration::MAX))
+        let longest = Duration::from_hours(24);
+        let wait = Duration::try_from_secs_f64(self.base.as_secs_f64() * factor);
+        Some(wait.map_or(longest, |wait| wait.min(longest)))
     }
 }
 
@@ -47,27 +49,38 @@ impl Retry {
 pub struct RetryPolicy {
     /// The wait before the first new attempt, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 86_400_000)]
     pub base_timeout: Option<i64>,
     /// By what each further wait is longer than the one before: `base-timeout` × `multiplier` ^ attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 100)]
     pub multiplier: Option<f64>,
     /// How many new attempts there are; 0 for none.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 10_000)]
     pub max_retries: Option<i64>,
 }
 
 impl RetryPolicy {
     pub(crate) fn settings(&self, check: &mut Check<'_>) -> Retry {
         let default = Retry::default();
-        let base =
-            check.number("base-timeout", self.base_timeout, default.base.as_millis() as u64, 1..=i64::MAX);
-        let multiplier = self.multiplier.unwrap_or(default.multiplier);
+        let base = check.milliseconds(
+            "base-timeout",
+            self.base_timeout,
+            default.base.as_millis() as u32,
+            1..=most::WAIT,
+        );
+        let mut multiplier = self.multiplier.unwrap_or(default.multiplier);
         if !(multiplier >= 1.0 && multiplier.is_finite()) {
             check.problem("multiplier", format_args!("must be at least 1, not {multiplier}"));
+        } else if multiplier > most::MULTIPLIER {
+            let message = format_args!("must be at most {}, not {multiplier}", most::MULTIPLIER);
+            check.warning("multiplier", message, format_args!("{} is used", most::MULTIPLIER));
+            multiplier = most::MULTIPLIER;
         }
         let max_retries =
-            check.number("max-retries", self.max_retries, default.max_retries, 0..=i64::from(u32::MAX));
-        Retry { base: Duration::from_millis(base), multiplier, max_retries }
+            check.clamped("max-retries", self.max_retries, default.max_retries, 0..=most::RETRIES);
+        Retry { base, multiplier, max_retries }
     }
 }
 
@@ -89,7 +102,7 @@ mod tests {
         assert_eq!(Retry::default().wait(4), Some(Duration::from_mins(1)));
         assert_eq!(Retry::NEVER.wait(0), None);
         let huge = Retry { base: Duration::from_secs(1), multiplier: f64::MAX, max_retries: u32::MAX };
-        assert_eq!(huge.wait(u32::MAX - 1), Some(Duration::MAX));
+        assert_eq!(huge.wait(u32::MAX - 1), Some(Duration::from_hours(24)));
     }
 
     #[test]

@@ -292,6 +292,7 @@ impl fmt::Debug for Secret {
 mod tests {
     use super::*;
 
+    use crate::check::Findings;
     use crate::{AerospikeCluster, Config, Storage, from_json};
 
     fn cluster(password: &str, key: &str) -> AerospikeCluster {
@@ -318,7 +319,7 @@ mod tests {
                 config.aerospike_clusters["c"].settings(
                     None,
                     &crate::settings::Named::of_settings("", &BTreeMap::new()),
-                    &mut Check::new("", &mut Vec::new()),
+                    &mut Check::new("", &mut Findings::default()),
                 )
             ),
             config.masked().to_yaml(),

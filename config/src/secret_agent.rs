@@ -19,7 +19,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName}
 use utoipa::{PartialSchema, ToSchema};
 use zeroize::Zeroizing;
 
-use crate::check::Check;
+use crate::check::{Check, most};
 use crate::secret::Secrets;
 use crate::text::words;
 use crate::{Problems, SecretText};
@@ -41,11 +41,11 @@ pub struct SecretAgent {
     pub address: String,
     /// The port, for `tcp` only.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = 8080)]
+    #[schema(minimum = 1, maximum = 65535, example = 8080)]
     pub port: Option<i64>,
     /// How long a request may take, in milliseconds; 1000 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(default = 1000)]
+    #[schema(default = 1000, minimum = 1, maximum = 2_678_400_000_i64)]
     pub timeout: Option<i64>,
     /// The certificates to trust, in a PEM file. Given, the agent is asked over TLS.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -164,12 +164,8 @@ impl SecretAgent {
                 }
             }
         };
-        let timeout = check.number("timeout", self.timeout, 1000_u32, 1..=i64::from(u32::MAX));
-        SecretAgentSettings {
-            address,
-            timeout: Duration::from_millis(timeout.into()),
-            base64: self.is_base64.unwrap_or(false),
-        }
+        let timeout = check.milliseconds("timeout", self.timeout, 1000, 1..=most::MILLISECONDS);
+        SecretAgentSettings { address, timeout, base64: self.is_base64.unwrap_or(false) }
     }
 
     fn tls(&self, check: &mut Check<'_>) -> Option<AgentTls> {

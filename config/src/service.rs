@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::Zone;
-use crate::check::Check;
+use crate::check::{Check, Findings, most};
 use crate::logger::{LoggerConfig, LoggerSettings};
 use crate::text::words;
 
@@ -29,7 +29,7 @@ pub struct ServiceConfig {
     /// How long running jobs may go on when the service is told to end, in milliseconds; 30,000 by default. Not in the
     /// reference.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(default = 30000)]
+    #[schema(default = 30000, minimum = 0, maximum = 2_678_400_000_i64)]
     pub shutdown_grace: Option<i64>,
 }
 
@@ -44,7 +44,7 @@ pub struct HttpServerConfig {
     pub address: Option<String>,
     /// The port to listen on; 8080 by default; 0 for any free one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(default = 8080, example = 8080)]
+    #[schema(default = 8080, minimum = 0, maximum = 65535, example = 8080)]
     pub port: Option<i64>,
     /// What stands before the path of each request; `/` by default.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -52,7 +52,7 @@ pub struct HttpServerConfig {
     pub context_path: Option<String>,
     /// How long a request may take to arrive, in milliseconds; 5000 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(default = 5000)]
+    #[schema(default = 5000, minimum = 1, maximum = 2_678_400_000_i64)]
     pub timeout: Option<i64>,
     /// How many requests a client may send.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -70,11 +70,11 @@ pub struct HttpServerConfig {
 pub struct RateLimiterConfig {
     /// Requests per second of one client; 1024 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(default = 1024, example = 1024)]
+    #[schema(default = 1024, minimum = 1, maximum = 4_294_967_295_i64, example = 1024)]
     pub tps: Option<i64>,
     /// Requests at once of one client; 1024 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(default = 1024, example = 1024)]
+    #[schema(default = 1024, minimum = 1, maximum = 4_294_967_295_i64, example = 1024)]
     pub size: Option<i64>,
     /// Addresses (`10.0.0.1`) and networks (`10.0.0.0/8`) without a limit; none by default; `0.0.0.0/0` for all.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -155,7 +155,7 @@ pub struct RateSettings {
 impl Default for ServiceSettings {
     /// What a configuration without `service` means.
     fn default() -> Self {
-        ServiceConfig::default().settings(&mut Check::new("", &mut Vec::new()))
+        ServiceConfig::default().settings(&mut Check::new("", &mut Findings::default()))
     }
 }
 
@@ -172,13 +172,17 @@ impl ServiceConfig {
                 check.zone("schedule-timezone", backup.schedule_timezone.as_deref()).unwrap_or(Zone::Utc),
             )
         };
-        let grace = check.number("shutdown-grace", self.shutdown_grace, 30_000_u32, 0..=i64::from(u32::MAX));
         ServiceSettings {
             http,
             logger,
             timestamp_format,
             schedule_timezone,
-            shutdown_grace: Duration::from_millis(grace.into()),
+            shutdown_grace: check.milliseconds(
+                "shutdown-grace",
+                self.shutdown_grace,
+                30_000,
+                0..=most::MILLISECONDS,
+            ),
         }
     }
 }
@@ -196,12 +200,12 @@ impl HttpServerConfig {
             "" => "/",
             path => path,
         };
-        let timeout = check.number("timeout", self.timeout, 5000_u32, 1..=i64::from(u32::MAX));
+        let timeout = check.milliseconds("timeout", self.timeout, 5000, 1..=most::MILLISECONDS);
         HttpSettings {
             address,
             port: check.number("port", self.port, 8080, 0..=i64::from(u16::MAX)),
             context_path: context_path.to_owned(),
-            timeout: Duration::from_millis(timeout.into()),
+            timeout,
             rate: self.rate.clone().unwrap_or_default().settings(&mut check.inside("rate")),
             show_secrets: self.show_secrets.unwrap_or(false),
         }
@@ -232,8 +236,8 @@ impl RateLimiterConfig {
         });
         RateSettings {
             white_list: white_list.collect(),
-            tps: check.count("tps", self.tps, DEFAULT),
-            size: check.count("size", self.size, DEFAULT),
+            tps: check.count("tps", self.tps, DEFAULT, most::ANY),
+            size: check.count("size", self.size, DEFAULT, most::ANY),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::check::Check;
+use crate::check::{Check, Findings, shown};
 use crate::cluster::ClusterSettings;
 use crate::document::Config;
 use crate::routine::RoutineSettings;
@@ -11,7 +11,7 @@ use crate::secret_agent::{SecretAgent, SecretAgentSettings};
 use crate::service::ServiceSettings;
 use crate::storage::StorageSettings;
 use crate::text::nearest;
-use crate::{BackupSettings, Problems};
+use crate::{BackupSettings, Problems, Warning};
 
 /// What a [`Config`] means.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -26,6 +26,8 @@ pub struct Settings {
     pub agents: BTreeMap<String, Arc<SecretAgentSettings>>,
     /// The service itself.
     pub service: ServiceSettings,
+    /// What is not used as it is written.
+    pub warnings: Vec<Warning>,
 }
 
 /// The entries of one map of the configuration by their names; none for those that have problems of their own.
@@ -55,8 +57,9 @@ impl<T: Clone> Named<T> {
     ) -> Self {
         let mut check = check.inside(map);
         let entries = documents.iter().map(|(name, document)| {
-            let mut check = check.inside(name);
+            let mut check = check.inside(&shown(name));
             check.folder_name(name);
+            check.visible_name(name);
             (name.clone(), settings(name, document, &mut check))
         });
         Self { map, entries: entries.collect() }
@@ -109,9 +112,11 @@ impl Agents {
 }
 
 impl Config {
-    /// What the configuration means, or all that is wrong with it.
+    /// What the stored configuration means, or all that is wrong with it.
     pub fn check(&self) -> Result<Settings, Problems> {
-        Check::document("", |check| self.settings(check))
+        let mut findings = Findings::default();
+        let settings = self.settings(&mut Check::new("", &mut findings));
+        Ok(Settings { warnings: findings.of_stored()?, ..settings })
     }
 
     fn settings(&self, check: &mut Check<'_>) -> Settings {
@@ -140,12 +145,15 @@ impl Config {
             storage: entries.storage.usable(),
             agents: entries.agents.usable(),
             service,
+            warnings: Vec::new(),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+
     use super::*;
 
     fn problems(yaml: &str) -> Vec<String> {
@@ -198,9 +206,47 @@ backup-routines:
         for name in [" ", "a ", ".abs-locks"] {
             assert!(policies(name)[0].contains("must not begin with .abs-"), "{:?}", policies(name));
         }
-        for name in ["daily", "a b", "ä", "..a", &"a".repeat(255)] {
-            let config = Config::from_yaml(&format!("backup-policies: {{ {name:?}: {{}} }}")).unwrap();
-            assert!(config.check().is_ok(), "{name}");
+        for name in ["daily", "a b", "ä", "..a", &"a".repeat(255), "日本", "e\u{301}", "a'b\"c", "😀"] {
+            let text = serde_json::json!({"backup-policies": {name: {}}}).to_string();
+            let config = Config::from_json(text.as_bytes()).unwrap();
+            assert_eq!(config.check().unwrap().warnings, [], "{name}");
         }
+        for (name, code) in [
+            ("a\u{202e}b", "\\u{202e}"),
+            ("a\u{200b}", "\\u{200b}"),
+            ("\u{feff}a", "\\u{feff}"),
+            ("a\u{2066}b", "\\u{2066}"),
+            ("a\u{ad}b", "\\u{ad}"),
+            ("a\u{2028}b", "\\u{2028}"),
+        ] {
+            let text = serde_json::json!({"backup-policies": {name: {}}}).to_string();
+            let warnings = Config::from_json(text.as_bytes()).unwrap().check().unwrap().warnings;
+            assert_eq!(warnings.len(), 1, "{name:?}");
+            assert!(warnings[0].problem.message.contains(&format!("without {code},")), "{warnings:?}");
+        }
+    }
+
+    /// Protects: a stored number that is too large is used as the largest one that may be, with a warning.
+    #[test]
+    fn stored_numbers_that_are_too_large_are_clamped() {
+        let text = "
+backup-policies: { p: { parallel: 2_147_483_647, parallel-write: 1_000_000, retry-policy: { multiplier: 1000 } } }
+aerospike-clusters: { c: { seed-nodes: [{ host-name: h, port: 1 }], max-parallel-scans: 9_223_372_036_854_775_807 } }
+storage: { s: { local-storage: { path: /s } } }
+backup-routines: { r: { source-cluster: c, storage: s, backup-policy: p, interval-cron: '@daily', namespaces: [] } }
+";
+        let settings = Config::from_yaml(text).unwrap().check().unwrap();
+        let routine = &settings.routines["r"];
+        assert_eq!((routine.policy.parallel.get(), routine.policy.parallel_write.get()), (4096, 1024));
+        assert!((routine.policy.retry.multiplier - 100.0).abs() < f64::EPSILON);
+        assert_eq!(routine.cluster.max_parallel_scans.map(NonZeroU32::get), Some(65_535));
+        let warnings: Vec<_> = settings.warnings.iter().map(ToString::to_string).collect();
+        let expected = [
+            "aerospike-clusters.c.max-parallel-scans: must be at most 65535, not 9223372036854775807: 65535 is used",
+            "backup-policies.p.parallel: must be at most 4096, not 2147483647: 4096 is used",
+            "backup-policies.p.parallel-write: must be at most 1024, not 1000000: 1024 is used",
+            "backup-policies.p.retry-policy.multiplier: must be at most 100, not 1000: 100 is used",
+        ];
+        assert_eq!(warnings, expected);
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::Problems;
-use crate::check::Check;
+use crate::check::{Check, Findings};
 use crate::cloud_storage::{AzureSettings, AzureStorage, GcpSettings, GcpStorage, S3Settings, S3Storage};
 use crate::secret::{SecretText, Secrets, below};
 use crate::settings::Agents;
@@ -42,7 +42,7 @@ pub struct LocalStorage {
     pub path: String,
     /// The size of the pieces in which files are written, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 9_223_372_036_854_775_807_i64)]
     pub min_part_size: Option<i64>,
 }
 
@@ -90,7 +90,9 @@ impl Storage {
     /// none around it.
     pub fn check(&self) -> Result<StorageSettings, Problems> {
         let agents = Agents::of_settings("secret-agents", &BTreeMap::new());
-        let settings = Check::document("", |check| self.settings(&agents, check))?;
+        let mut findings = Findings::default();
+        let settings = self.settings(&agents, &mut Check::new("", &mut findings));
+        findings.of_stored()?;
         settings.ok_or_else(|| Problems::one("", "is no storage"))
     }
 

@@ -5,8 +5,8 @@
 use std::path::{Path, PathBuf};
 
 use abs_config::{
-    AzureCredentials, Config, GcpDataClass, IncrementalMode, Scope, Settings, StorageSettings,
-    TimestampFormat, json_schema,
+    AzureCredentials, Config, GcpDataClass, IncrementalMode, RestorePolicy, Scope, Settings, StorageSettings,
+    TimestampFormat, from_json, json_schema,
 };
 use serde_json::{Value, json};
 
@@ -134,5 +134,78 @@ fn editors_accept_the_samples_and_nothing_else() {
         json!({"aerospike-clusters": {"c": {"seed-nodes": [{"host-name": "h", "port": 65536}]}}}),
     ] {
         assert!(!validator.is_valid(&wrong), "{wrong}");
+    }
+}
+
+/// The schema that a property's schema refers to, if it does.
+fn followed<'a>(schema: &'a Value, property: &'a Value) -> &'a Value {
+    let choices = ["oneOf", "anyOf", "allOf"].iter().find_map(|key| property[*key].as_array());
+    let choice = choices.and_then(|list| list.iter().find(|choice| choice["type"] != "null"));
+    let property = choice.unwrap_or(property);
+    match property["$ref"].as_str() {
+        Some(name) => &schema["$defs"][name.trim_start_matches("#/$defs/")],
+        None => property,
+    }
+}
+
+/// The numbers of a document, as JSON pointers, each with its bounds in the schema.
+fn numbers(schema: &Value, of: &Value, document: &Value, path: &str, into: &mut Vec<(String, f64, f64)>) {
+    let of = followed(schema, of);
+    for (key, value) in document.as_object().into_iter().flatten() {
+        let property = match of["properties"].get(key) {
+            Some(property) => property,
+            None => &of["additionalProperties"],
+        };
+        let path = format!("{path}/{key}");
+        if value.is_number() {
+            let bound = |name: &str| property[name].as_f64().unwrap_or_else(|| panic!("{path}: no {name}"));
+            into.push((path.clone(), bound("minimum"), bound("maximum")));
+        }
+        numbers(schema, property, value, &path, into);
+    }
+}
+
+/// Protects: every number has bounds in the schema, and the check has the same. Beyond them a stored configuration goes on
+/// with a warning or is refused, a request is refused.
+#[test]
+fn every_number_has_bounds_in_schema_and_check() {
+    let schema = json_schema();
+    let config = serde_json::to_value(sample("full.yml")).unwrap();
+    let policy = json!({"parallel": 1, "socket-timeout": 1, "total-timeout": 1, "batch-size": 1, "max-async-batches": 1,
+        "bandwidth": 8, "tps": 1, "extra-ttl": 1, "retry-policy": {"base-timeout": 1, "multiplier": 1, "max-retries": 1}});
+    let said = |name: &str, document: &Value| -> Vec<String> {
+        let text = document.to_string();
+        if name == "dto.Config" {
+            let checked = Config::from_json(text.as_bytes()).and_then(|config| config.check());
+            match checked {
+                Ok(settings) => settings.warnings.iter().map(ToString::to_string).collect(),
+                Err(problems) => problems.list().iter().map(ToString::to_string).collect(),
+            }
+        } else {
+            let checked = from_json::<RestorePolicy>(text.as_bytes()).and_then(|policy| policy.check(""));
+            checked.err().iter().flat_map(|problems| problems.list()).map(ToString::to_string).collect()
+        }
+    };
+    for (name, document, count) in [("dto.Config", &config, 30), ("dto.RestorePolicy", &policy, 11)] {
+        assert_eq!(said(name, document), [""; 0]);
+        let mut found = Vec::new();
+        numbers(&schema, &schema["$defs"][name], document, "", &mut found);
+        assert!(found.len() >= count, "{found:?}");
+        for (pointer, least, most) in found {
+            let place = pointer.trim_start_matches('/').replace('/', ".");
+            let with = |number: i64| {
+                let mut document = document.clone();
+                *document.pointer_mut(&pointer).unwrap() = number.into();
+                said(name, &document)
+            };
+            for (number, bound) in [(most as i64, "at most"), (least as i64, "at least")] {
+                let wrong = format!("{place}: must be {bound} {number}, not");
+                let said = with(number);
+                assert!(!said.iter().any(|line| line.starts_with(&wrong)), "{said:?}");
+                let beyond = if bound == "at most" { number + 1 } else { number - 1 };
+                let said = with(beyond);
+                assert!(said.iter().any(|line| line.starts_with(&wrong)), "{place} {beyond}: {said:?}");
+            }
+        }
     }
 }

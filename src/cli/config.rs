@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 
 use super::Failure;
-use super::view::{count, say};
+use super::view::{complain, count, say};
 use crate::service::run::Loaded;
 
 #[derive(Debug, Args)]
@@ -14,8 +14,8 @@ pub(super) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Say all that is wrong with a configuration, one line each. Exit code 0 when nothing is, 1 when something is, 2
-    /// when it cannot be read.
+    /// Say all that is wrong with a configuration, one line each. Exit code 0 when nothing is (there may be warnings), 1
+    /// when something is, 2 when it cannot be read.
     Check(Check),
     /// Print the JSON Schema of the configuration, for editors.
     Schema,
@@ -46,6 +46,9 @@ async fn check(config: &str, remote: bool) -> Result<(), Failure> {
         (settings.clusters.len(), "cluster"),
         (settings.storage.len(), "storage"),
     ];
+    for warning in &settings.warnings {
+        complain(&format!("abs: warning: {}: {warning}", loaded.origin()));
+    }
     let [routines, clusters, storage] = parts.map(|(number, thing)| count(number as u64, thing));
     say(&format!("{}: good: {routines}, {clusters}, {storage}", loaded.origin()))
 }
