@@ -23,7 +23,7 @@ const DOCUMENT: usize = 1 << 20;
 /// The largest whole configuration, in bytes.
 const CONFIGURATION: usize = 8 << 20;
 
-/// The parameters of a query. An empty one is none, and unknown ones are passed over, as in the reference.
+/// The parameters of a query. Unknown ones are ignored, as in the reference.
 #[derive(Debug)]
 pub struct Query(Vec<(String, String)>);
 
@@ -46,7 +46,10 @@ impl Query {
         let mut values = self.0.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
         match (values.next(), values.next()) {
             (_, Some(_)) => Err(Failure::bad_request(format_args!("{name}: is given several times"))),
-            (value, None) => Ok(value.filter(|value| !value.is_empty())),
+            (Some(""), None) => {
+                Err(Failure::bad_request(format_args!("{name}: has no value: give one, or leave it out")))
+            }
+            (value, None) => Ok(value),
         }
     }
 
@@ -179,7 +182,8 @@ mod tests {
     fn a_time_range_may_be_open_and_is_never_backwards() {
         let range = |text: &str| query(text).time_range();
         assert_eq!(range("").unwrap(), (None, None));
-        assert_eq!(range("from=&to=7&other=x").unwrap(), (None, Some(7)));
+        assert_eq!(range("to=7&other=").unwrap(), (None, Some(7)));
+        assert_eq!(refusal(range("from=&to=7")), "from: has no value: give one, or leave it out");
         assert_eq!(range("to=7&from=7").unwrap(), (Some(7), Some(7)));
         assert_eq!(refusal(range("from=1&from=1")), "from: is given several times");
         assert_eq!(refusal(range("from=8&to=7")), "from: 8 is later than to: 7");
@@ -191,6 +195,7 @@ mod tests {
     #[test]
     fn a_delay_is_not_negative() {
         assert_eq!(query("").delay().unwrap(), Duration::ZERO);
+        assert_eq!(refusal(query("delay=").delay()), "delay: has no value: give one, or leave it out");
         assert_eq!(query("delay=1500").delay().unwrap(), Duration::from_millis(1500));
         assert_eq!(
             refusal(query("delay=-1").delay()),
