@@ -16,7 +16,7 @@ pub trait ConfigSource: Debug + Send + Sync {
     /// The source in a message: `file /etc/abs/config.yml`.
     fn describe(&self) -> String;
 
-    /// Reads the text.
+    /// Reads the text and changes nothing.
     ///
     /// # Errors
     /// One line: what could not be read and why.
@@ -27,6 +27,28 @@ pub trait ConfigSource: Debug + Send + Sync {
     /// # Errors
     /// One line: what could not be written and why.
     async fn write(&self, text: &str) -> Result<(), String>;
+
+    /// Acquires what the service needs to run with these settings (locks, the log file) in addition to what it holds for
+    /// the settings in force, which stay in force until the transaction is committed.
+    ///
+    /// # Errors
+    /// One line: what cannot be acquired and why.
+    async fn prepare(&self, _settings: &Arc<Settings>) -> Result<Box<dyn Transaction>, String> {
+        Ok(Box::new(()))
+    }
+}
+
+/// A prepared change of the settings. Dropping it rolls it back.
+#[async_trait]
+pub trait Transaction: Send {
+    /// Puts the new settings in force and releases what only the old ones needed.
+    async fn commit(self: Box<Self>);
+}
+
+/// The transaction of settings that need nothing.
+#[async_trait]
+impl Transaction for () {
+    async fn commit(self: Box<Self>) {}
 }
 
 /// A configuration that was checked.

@@ -40,7 +40,7 @@ mod tests;
 
 pub use backup_job::BackupJobActor;
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use config::{ConfigSource, Configuration};
+pub use config::{ConfigSource, Configuration, Transaction};
 pub use messages::*;
 pub use restore_job::RestoreJobActor;
 pub use supervisor::{Service, SupervisorActor, serve, supervise};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -29,9 +30,9 @@ use crate::{ConfigSource, Configuration, Service, SupervisorActor, supervisor};
 /// After this long something hangs.
 pub(crate) const HANGS: Duration = Duration::from_mins(1);
 
-/// A configuration in memory, which can be broken.
+/// A configuration in memory, which can be broken or hang.
 #[derive(Debug)]
-pub(crate) struct Text(pub Mutex<Result<String, String>>);
+pub(crate) struct Text(pub Mutex<Result<String, String>>, pub AtomicBool);
 
 #[async_trait]
 impl ConfigSource for Text {
@@ -44,6 +45,9 @@ impl ConfigSource for Text {
     }
 
     async fn write(&self, text: &str) -> Result<(), String> {
+        if self.1.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
         let mut stored = self.0.lock().unwrap();
         stored.as_ref().map_err(Clone::clone)?;
         *stored = Ok(text.to_owned());
@@ -93,7 +97,7 @@ impl World {
         let clock = ManualClock::at(time(now));
         let log = Logger::root(slog::Discard, o!());
         let shared = Arc::new(Shared::new(Handle::current(), clock.clone(), log).unwrap());
-        let source = Arc::new(Text(Mutex::new(Ok(text))));
+        let source = Arc::new(Text(Mutex::new(Ok(text)), AtomicBool::new(false)));
         let service = Service { configuration, source: Arc::clone(&source) as _ };
         let events = shared.events.subscribe();
         let supervisor = supervisor::start(Arc::clone(&shared), Some(service)).unwrap();

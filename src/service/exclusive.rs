@@ -7,7 +7,8 @@
 //!   write and delete the same backups, also when they come by different configurations. Services with other routines
 //!   may use the same storage.
 //!
-//! The claims follow the configuration: whatever comes into force passes here, read or written.
+//! A change of the configuration is a [`Transaction`]: what the new settings need (claims, the log file) is acquired first;
+//! what only the old ones needed is released when the new ones are in force.
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
@@ -16,70 +17,52 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use abs_actors::{ConfigSource, Configuration};
+use abs_actors::{ConfigSource, Configuration, Transaction};
 use abs_config::{Settings, StorageSettings};
 use async_trait::async_trait;
-use slog::{Logger, warn};
+use slog::{Logger, error, info, warn};
 use tokio::sync::watch;
 
+use super::logging::{LogControl, PreparedLog};
 use super::source::Source;
 
 /// The folder of a storage that holds the locks of its routines.
 const LOCKS: &str = ".abs-locks";
 
-/// A source whose configuration this process alone works on, and that tells what comes into force.
-#[derive(Debug)]
+/// A source whose configuration this process alone works on, and the settings in force.
 pub struct Exclusive {
     source: Arc<dyn ConfigSource>,
-    environment: BTreeMap<String, String>,
     claims: Arc<Claims>,
+    logging: LogControl,
     settings: watch::Sender<Arc<Settings>>,
+}
+
+impl std::fmt::Debug for Exclusive {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Exclusive").field("source", &self.source).finish_non_exhaustive()
+    }
 }
 
 impl Exclusive {
     /// Claims all of a configuration that was read from `source`.
     ///
     /// # Errors
-    /// One line: what is claimed by whom.
+    /// One line: what is claimed by which process.
     pub fn claim(
         source: Source,
-        environment: BTreeMap<String, String>,
         configuration: &Configuration,
+        logging: LogControl,
         log: Logger,
     ) -> Result<Self, String> {
-        let claims = Claims { configuration: source.file, held: Mutex::default(), log };
+        let claims = Arc::new(Claims { configuration: source.file, held: Mutex::default(), log });
         let settings = Arc::clone(configuration.settings());
-        claims.take(&settings)?;
-        let settings = watch::Sender::new(settings);
-        Ok(Self { source: source.access, environment, claims: Arc::new(claims), settings })
+        claims.take(&settings)?.keep();
+        Ok(Self { source: source.access, claims, logging, settings: watch::Sender::new(settings) })
     }
 
     /// The settings in force, each time that they change, or are read again.
     pub fn settings(&self) -> watch::Receiver<Arc<Settings>> {
         self.settings.subscribe()
-    }
-
-    /// Changes the claims where it may block.
-    async fn claims(
-        &self,
-        settings: &Arc<Settings>,
-        work: impl FnOnce(&Claims, &Settings) -> Result<(), String> + Send + 'static,
-    ) -> Result<(), String> {
-        let (claims, settings) = (Arc::clone(&self.claims), Arc::clone(settings));
-        let work = tokio::task::spawn_blocking(move || work(&claims, &settings));
-        work.await.map_err(|e| e.to_string())?
-    }
-
-    /// Goes on with other settings, whose claims are taken.
-    async fn adopt(&self, settings: Arc<Settings>) -> Result<(), String> {
-        let renewed = |claims: &Claims, settings: &Settings| {
-            claims.keep(settings);
-            // The file of the configuration may be another one by now.
-            claims.take(settings)
-        };
-        self.claims(&settings, renewed).await?;
-        self.settings.send_replace(settings);
-        Ok(())
     }
 }
 
@@ -90,30 +73,57 @@ impl ConfigSource for Exclusive {
     }
 
     async fn read(&self) -> Result<String, String> {
-        let text = self.source.read().await?;
-        // Whoever asked for the text will find out that it is of no use.
-        if let Ok(configuration) = Configuration::load(&text, &self.environment) {
-            let settings = Arc::clone(configuration.settings());
-            self.claims(&settings, Claims::take).await?;
-            self.adopt(settings).await?;
-        }
-        Ok(text)
+        self.source.read().await
     }
 
     async fn write(&self, text: &str) -> Result<(), String> {
-        let configuration = Configuration::load(text, &self.environment).map_err(|e| e.to_string())?;
-        let settings = Arc::clone(configuration.settings());
-        self.claims(&settings, Claims::take).await?;
-        if let Err(e) = self.source.write(text).await {
-            let before = Arc::clone(&self.settings.borrow());
-            let back = |claims: &Claims, settings: &Settings| {
-                claims.keep(settings);
-                Ok(())
-            };
-            self.claims(&before, back).await?;
-            return Err(e);
-        }
-        self.adopt(settings).await
+        self.source.write(text).await
+    }
+
+    async fn prepare(&self, settings: &Arc<Settings>) -> Result<Box<dyn Transaction>, String> {
+        let (claims, logging) = (Arc::clone(&self.claims), self.logging.clone());
+        let (before, settings) = (Arc::clone(&self.settings.borrow()), Arc::clone(settings));
+        let published = self.settings.clone();
+        let prepare = move || {
+            let taken = claims.take(&settings)?;
+            let logger = &settings.service.logger;
+            let changed = *logger != before.service.logger;
+            let log = changed.then(|| logging.prepare(logger)).transpose().map_err(|e| e.to_string())?;
+            Ok(Box::new(Change { claims, taken, log, settings, published }) as Box<dyn Transaction>)
+        };
+        tokio::task::spawn_blocking(prepare).await.map_err(|e| e.to_string())?
+    }
+}
+
+/// What other settings need, acquired.
+struct Change {
+    claims: Arc<Claims>,
+    taken: Taken,
+    log: Option<PreparedLog>,
+    settings: Arc<Settings>,
+    published: watch::Sender<Arc<Settings>>,
+}
+
+#[async_trait]
+impl Transaction for Change {
+    async fn commit(self: Box<Self>) {
+        let Self { claims, taken, log, settings, published } = *self;
+        taken.keep();
+        claims.release_unused(&settings);
+        published.send_replace(Arc::clone(&settings));
+        let last = move || {
+            if let Some(log) = log {
+                log.commit();
+                info!(claims.log, "the log continues as service.logger says now");
+            }
+            // The write of the configuration may have put another file in the place of the claimed one.
+            match claims.take(&settings) {
+                Ok(taken) => taken.keep(),
+                Err(e) => error!(claims.log, "the configuration is not claimed any more"; "error" => e),
+            }
+        };
+        // It cannot be joined only when it panicked, which is logged.
+        let _ = tokio::task::spawn_blocking(last).await;
     }
 }
 
@@ -143,6 +153,19 @@ struct Lock {
     identity: (u64, u64),
 }
 
+/// Locks that were taken in addition to those held. Dropping them releases them.
+#[derive(Debug)]
+struct Taken {
+    claims: Arc<Claims>,
+    locks: Vec<(Claim, Lock)>,
+}
+
+impl Taken {
+    fn keep(self) {
+        self.claims.held().extend(self.locks);
+    }
+}
+
 impl Claims {
     /// What is to be claimed for these settings.
     fn wanted(&self, settings: &Settings) -> Vec<Claim> {
@@ -158,18 +181,17 @@ impl Claims {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Claims all that is not claimed yet, or nothing.
-    fn take(&self, settings: &Settings) -> Result<(), String> {
-        let mut held = self.held();
-        let mut taken = Vec::new();
+    /// Locks all that is not locked yet, or nothing. Without a lock of our own: a file system may hang.
+    fn take(self: &Arc<Self>, settings: &Settings) -> Result<Taken, String> {
+        let mut locks = Vec::new();
         for claim in self.wanted(settings) {
             let file = claim.file();
             let found = fs::metadata(&file).ok().map(|found| (found.dev(), found.ino()));
-            if held.get(&claim).is_some_and(|lock| Some(lock.identity) == found) {
+            if self.held().get(&claim).is_some_and(|lock| Some(lock.identity) == found) {
                 continue;
             }
             match claim.lock() {
-                Ok(lock) => taken.push((claim, lock)),
+                Ok(lock) => locks.push((claim, lock)),
                 Err(TryLockError::WouldBlock) => {
                     // It says so itself.
                     let holder = match &claim {
@@ -184,12 +206,11 @@ impl Claims {
                 }
             }
         }
-        held.extend(taken);
-        Ok(())
+        Ok(Taken { claims: Arc::clone(self), locks })
     }
 
-    /// Lets go of all that these settings do not need.
-    fn keep(&self, settings: &Settings) {
+    /// Releases all that these settings do not need.
+    fn release_unused(&self, settings: &Settings) {
         let wanted = self.wanted(settings);
         self.held().retain(|claim, _| wanted.contains(claim));
     }
@@ -268,9 +289,9 @@ mod tests {
         Configuration::load(&text, &BTreeMap::new()).unwrap()
     }
 
-    fn claims(configuration: Option<&Path>) -> Claims {
+    fn claims(configuration: Option<&Path>) -> Arc<Claims> {
         let log = Logger::root(slog::Discard, slog::o!());
-        Claims { configuration: configuration.map(Path::to_owned), held: Mutex::default(), log }
+        Arc::new(Claims { configuration: configuration.map(Path::to_owned), held: Mutex::default(), log })
     }
 
     #[test]
@@ -279,10 +300,10 @@ mod tests {
         let storage = folder.path().join("not/there/yet");
         let of = |routines: &[&str]| Arc::clone(configuration(&storage, routines).settings());
         let (one, two) = (claims(None), claims(None));
-        one.take(&of(&["a", "b"])).unwrap();
+        one.take(&of(&["a", "b"])).unwrap().keep();
         // Again is no conflict with oneself.
-        one.take(&of(&["a", "b"])).unwrap();
-        two.take(&of(&["c"])).unwrap();
+        one.take(&of(&["a", "b"])).unwrap().keep();
+        two.take(&of(&["c"])).unwrap().keep();
         let refusal = two.take(&of(&["c", "d", "b"])).unwrap_err();
         let myself = format!("another service (process {} on ", std::process::id());
         assert!(
@@ -290,9 +311,12 @@ mod tests {
             "{refusal}"
         );
         // The refused two have claimed nothing.
-        one.take(&of(&["a", "b", "d"])).unwrap();
-        one.keep(&of(&["a"]));
-        two.take(&of(&["b", "c"])).unwrap();
+        one.take(&of(&["a", "b", "d"])).unwrap().keep();
+        // What is not kept is released again.
+        drop(one.take(&of(&["e"])).unwrap());
+        drop(two.take(&of(&["e"])).unwrap());
+        one.release_unused(&of(&["a"]));
+        two.take(&of(&["b", "c"])).unwrap().keep();
     }
 
     #[test]
@@ -302,15 +326,15 @@ mod tests {
         fs::write(&file, "").unwrap();
         let none = Arc::clone(configuration(folder.path(), &[]).settings());
         let (one, two) = (claims(Some(&file)), claims(Some(&file)));
-        one.take(&none).unwrap();
+        one.take(&none).unwrap().keep();
         let refusal = two.take(&none).unwrap_err();
         assert!(refusal.contains("runs with the configuration /"), "{refusal}");
         fs::write(folder.path().join("new"), "").unwrap();
         fs::rename(folder.path().join("new"), &file).unwrap();
-        one.take(&none).unwrap();
+        one.take(&none).unwrap().keep();
         two.take(&none).unwrap_err();
         drop(one);
-        two.take(&none).unwrap();
+        two.take(&none).unwrap().keep();
     }
 
     #[test]

@@ -68,11 +68,24 @@ pub enum LogError {
 /// The running log. When it is dropped, the lines that wait are written; later ones are lost.
 pub struct Logging {
     logger: Logger,
+    control: LogControl,
+    guard: Option<AsyncGuard>,
+}
+
+/// Changes the settings of a running log.
+#[derive(Clone)]
+pub struct LogControl {
     level: Arc<AtomicUsize>,
     output: Arc<Mutex<Output>>,
-    /// Whether it takes the records of libraries.
-    libraries: AtomicBool,
-    guard: Option<AsyncGuard>,
+    /// Whether the log takes the records of libraries.
+    libraries: Arc<AtomicBool>,
+}
+
+/// Settings of the log whose file is open. Dropping them changes nothing.
+pub struct PreparedLog {
+    control: LogControl,
+    level: usize,
+    output: Output,
 }
 
 impl Logging {
@@ -89,7 +102,8 @@ impl Logging {
             .thread_name("log".to_owned())
             .build_with_guard();
         let logger = Logger::root(Front { level: Arc::clone(&level), drain: drain.ignore_res() }, o!());
-        Ok(Self { logger, level, output, libraries: AtomicBool::new(false), guard: Some(guard) })
+        let control = LogControl { level, output, libraries: Arc::default() };
+        Ok(Self { logger, control, guard: Some(guard) })
     }
 
     /// What to log with. It never waits, and takes changes of the settings.
@@ -102,24 +116,37 @@ impl Logging {
         slog_scope::set_global_logger(self.logger.clone()).cancel_reset();
         // It fails only when the log crate has a logger already; then that one is ours.
         let _ = slog_stdlog::init();
-        self.libraries.store(true, Ordering::Relaxed);
-        log::set_max_level(libraries_level(self.level.load(Ordering::Relaxed)));
+        self.control.libraries.store(true, Ordering::Relaxed);
+        log::set_max_level(libraries_level(self.control.level.load(Ordering::Relaxed)));
     }
 
-    /// Goes on with other settings; with the same ones, opens the file again, which may have been moved away.
-    /// It may wait for a disk.
+    /// Changes its settings.
+    pub fn control(&self) -> &LogControl {
+        &self.control
+    }
+}
+
+impl LogControl {
+    /// Opens the log file of these settings, also when it is open already: it may have been moved away. Blocks on the
+    /// disk.
     ///
     /// # Errors
-    /// [`LogError::Open`]; all stays as it was.
-    pub fn change(&self, settings: &LoggerSettings) -> Result<(), LogError> {
+    /// [`LogError::Open`].
+    pub fn prepare(&self, settings: &LoggerSettings) -> Result<PreparedLog, LogError> {
         let output = Output::open(settings)?;
-        *self.output.lock().unwrap_or_else(PoisonError::into_inner) = output;
-        let level = slog_level(settings.level).as_usize();
-        self.level.store(level, Ordering::Relaxed);
-        if self.libraries.load(Ordering::Relaxed) {
+        Ok(PreparedLog { control: self.clone(), level: slog_level(settings.level).as_usize(), output })
+    }
+}
+
+impl PreparedLog {
+    /// Continues the log with these settings. It may wait for the line that is being written.
+    pub fn commit(self) {
+        let Self { control, level, output } = self;
+        *control.output.lock().unwrap_or_else(PoisonError::into_inner) = output;
+        control.level.store(level, Ordering::Relaxed);
+        if control.libraries.load(Ordering::Relaxed) {
             log::set_max_level(libraries_level(level));
         }
-        Ok(())
     }
 }
 

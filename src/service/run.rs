@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use abs_actors::{Configuration, ReloadConfig, Service, Shutdown, SupervisorActor, SystemClock};
-use abs_config::{ServiceSettings, Settings};
+use abs_config::{ServiceSettings, Settings, Warning};
 use actix::Addr;
 use slog::{Logger, error, info, warn};
 use tokio::runtime::Handle;
@@ -54,7 +54,6 @@ pub enum StartError {
 pub struct Loaded {
     source: Source,
     configuration: Configuration,
-    environment: BTreeMap<String, String>,
 }
 
 impl Loaded {
@@ -65,10 +64,9 @@ impl Loaded {
     pub async fn read(location: &str, remote: bool) -> Result<Self, SourceError> {
         let source = Source::open(location, remote).await?;
         let text = source.access.read().await.map_err(SourceError::Unreadable)?;
-        let environment = environment();
-        let configuration = Configuration::load(&text, &environment)
+        let configuration = Configuration::load(&text, &environment())
             .map_err(|problems| SourceError::invalid(&source.access.describe(), &problems))?;
-        Ok(Self { source, configuration, environment })
+        Ok(Self { source, configuration })
     }
 
     /// Where it was read, as [`abs_actors::ConfigSource::describe`] says it.
@@ -106,18 +104,19 @@ impl Running {
     /// # Errors
     /// Why not; nothing is left running.
     pub async fn start(loaded: Loaded) -> Result<Self, StartError> {
-        let Loaded { source, configuration, environment } = loaded;
+        let Loaded { source, configuration } = loaded;
         let service = configuration.settings().service.clone();
         let logging = Logging::start(&service.logger)?;
         let log = logging.logger().clone();
         let origin = source.access.describe();
-        let source = Exclusive::claim(source, environment, &configuration, log.clone());
+        let source = Exclusive::claim(source, &configuration, logging.control().clone(), log.clone());
         let source = Arc::new(source.map_err(StartError::Claimed)?);
         logging.take_library_records();
         panics::log_all(log.clone());
         let build = BuildInfo::CURRENT;
         info!(log, "starting"; "version" => build.version, "commit" => build.commit, "configuration" => origin);
         let settings = source.settings();
+        warn_of(&log, &[], &settings.borrow().warnings);
         let actors = Service { configuration, source };
         let supervisor = abs_actors::serve(Handle::current(), Arc::new(SystemClock), log.clone(), actors)?;
         let http = match http::serve(supervisor.clone(), &service.http, log.clone(), build) {
@@ -151,7 +150,7 @@ impl Running {
     /// # Errors
     /// When the supervisor fell, a defect of this program: whoever started the process should start it again.
     pub async fn run(mut self, signals: &mut Signals) -> Result<(), &'static str> {
-        let mut applied = self.settings.borrow_and_update().service.clone();
+        let mut applied = Arc::clone(&self.settings.borrow_and_update());
         loop {
             tokio::select! {
                 told = signals.next() => match told {
@@ -159,7 +158,7 @@ impl Running {
                         info!(self.log, "told to stop"; "signal" => signal);
                         break;
                     }
-                    Told::Reload => self.reload(&applied),
+                    Told::Reload => self.reload(&applied.service),
                 },
                 changed = self.settings.changed() => {
                     // The supervisor holds the sender as long as it lives.
@@ -169,14 +168,17 @@ impl Running {
                         self.stop(Duration::ZERO).await;
                         return Err(what);
                     }
-                    let now = self.settings.borrow_and_update().service.clone();
-                    self.apply(&applied, &now);
+                    let now = Arc::clone(&self.settings.borrow_and_update());
+                    warn_of(&self.log, &applied.warnings, &now.warnings);
+                    if applied.service.http != now.service.http {
+                        warn!(self.log, "service.http has changed: that takes effect when the service is started again");
+                    }
                     applied = now;
                 }
             }
         }
         tokio::select! {
-            () = self.stop(applied.shutdown_grace) => {}
+            () = self.stop(applied.service.shutdown_grace) => {}
             () = signals.stop() => std::process::exit(1),
         }
         Ok(())
@@ -196,7 +198,10 @@ impl Running {
     /// Reads the configuration again, and opens the file of the log again, which may have been moved away.
     fn reload(&self, applied: &ServiceSettings) {
         info!(self.log, "told to reload");
-        self.change_log(applied);
+        match tokio::task::block_in_place(|| self.logging.control().prepare(&applied.logger)) {
+            Ok(log) => log.commit(),
+            Err(e) => error!(self.log, "the log file is not opened again"; "error" => %e),
+        }
         let (supervisor, log) = (self.supervisor.clone(), self.log.clone());
         tokio::spawn(async move {
             let refusal = match supervisor.send(ReloadConfig).await {
@@ -207,22 +212,11 @@ impl Running {
             error!(log, "the configuration cannot be loaded again: nothing changes"; "error" => refusal);
         });
     }
+}
 
-    /// Takes over what can be while the service runs.
-    fn apply(&self, before: &ServiceSettings, now: &ServiceSettings) {
-        if before.logger != now.logger && self.change_log(now) {
-            info!(self.log, "the log goes on as service.logger says now");
-        }
-        if before.http != now.http {
-            warn!(self.log, "service.http has changed: that takes effect when the service is started again");
-        }
-    }
-
-    fn change_log(&self, settings: &ServiceSettings) -> bool {
-        let changed = tokio::task::block_in_place(|| self.logging.change(&settings.logger));
-        if let Err(e) = &changed {
-            error!(self.log, "the log goes on as it was"; "error" => %e);
-        }
-        changed.is_ok()
+/// Logs the warnings about the configuration that are new.
+fn warn_of(log: &Logger, known: &[Warning], warnings: &[Warning]) {
+    for warning in warnings.iter().filter(|warning| !known.contains(warning)) {
+        warn!(log, "configuration: {}", warning);
     }
 }

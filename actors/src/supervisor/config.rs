@@ -1,6 +1,7 @@
 //! Requests about the configuration.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use abs_config::Settings;
 use abs_storage::ErrorKind;
@@ -13,6 +14,10 @@ use super::SupervisorActor;
 use crate::config::{ConfigSource, Configuration};
 use crate::messages::{ChangeConfig, ConfigSnapshot, GetConfig, ReloadConfig, RequestError};
 use crate::shared::{PROBE, Shared};
+
+/// How long the source of the configuration may take to read or to write it; the next change waits meanwhile. An http(s)
+/// address has a limit of its own, of 30 seconds.
+const SOURCE: Duration = Duration::from_millis(if cfg!(test) { 500 } else { 35_000 });
 
 type Answer = ResponseActFuture<SupervisorActor, Result<(), RequestError>>;
 
@@ -75,8 +80,7 @@ impl Handler<ChangeConfig> for SupervisorActor {
         self.change("configuration changed", |configuration, source| async move {
             let changed = configuration.with(change)?;
             check_storage(&shared, configuration.settings(), changed.settings()).await?;
-            let written = source.write(&changed.text()).await;
-            written.map_err(|e| RequestError::Failed(format!("the change was not made: {e}")))?;
+            put_in_force(&*source, &changed, Some(&changed.text())).await?;
             Ok(changed)
         })
     }
@@ -88,13 +92,42 @@ impl Handler<ReloadConfig> for SupervisorActor {
     fn handle(&mut self, _: ReloadConfig, _: &mut Self::Context) -> Self::Result {
         let shared = Arc::clone(&self.shared);
         self.change("configuration loaded again", |configuration, source| async move {
-            let text = source.read().await.map_err(RequestError::Invalid)?;
+            let text =
+                within_limit(&*source, "reading", source.read()).await.map_err(RequestError::Invalid)?;
             let changed = configuration.reload(&text);
             let changed = changed.map_err(|problems| RequestError::Invalid(problems.to_string()))?;
             check_storage(&shared, configuration.settings(), changed.settings()).await?;
+            put_in_force(&*source, &changed, None).await?;
             Ok(changed)
         })
     }
+}
+
+/// Puts a checked configuration in force, and writes its `text` to the source if there is one. On an error nothing has
+/// changed.
+async fn put_in_force(
+    source: &dyn ConfigSource,
+    changed: &Configuration,
+    text: Option<&str>,
+) -> Result<(), RequestError> {
+    let prepared = within_limit(source, "preparing", source.prepare(changed.settings())).await;
+    let transaction = prepared.map_err(RequestError::Invalid)?;
+    if let Some(text) = text {
+        let written = within_limit(source, "writing", source.write(text)).await;
+        written.map_err(|e| RequestError::Failed(format!("the change was not made: {e}")))?;
+    }
+    transaction.commit().await;
+    Ok(())
+}
+
+/// Gives up what hangs, such as a network file system, so that later changes are not blocked.
+async fn within_limit<T>(
+    source: &dyn ConfigSource,
+    action: &str,
+    work: impl Future<Output = Result<T, String>>,
+) -> Result<T, String> {
+    let timed_out = |_| Err(format!("{action} {} took longer than {SOURCE:?}", source.describe()));
+    timeout(SOURCE, work).await.unwrap_or_else(timed_out)
 }
 
 /// Asks the storages that a change brings whether they are there. One that says no (no such bucket, wrong credentials, no

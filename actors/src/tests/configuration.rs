@@ -97,6 +97,22 @@ async fn the_source_and_the_service_agree() {
     assert_eq!(world.finished().await, (Full, JobState::Done, None));
 }
 
+/// Protects: a source that hangs fails one change with a reason; it does not block later changes for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_hangs_is_given_up() {
+    let world = World::start("2026-01-01T10:30:00Z", "  {}", ROUTINE).await;
+    let disable = || ConfigChange::SetDisabled { routine: "daily".to_owned(), disabled: true };
+    world.source.1.store(true, std::sync::atomic::Ordering::Relaxed);
+    let (first, second) = tokio::join!(change(&world, disable()), change(&world, disable()));
+    for error in [first.unwrap_err(), second.unwrap_err()] {
+        assert_eq!(error, "the change was not made: writing memory took longer than 500ms");
+    }
+    assert!(next_full(&world, "daily").await.is_some());
+    world.source.1.store(false, std::sync::atomic::Ordering::Relaxed);
+    change(&world, disable()).await.unwrap();
+    assert_eq!(next_full(&world, "daily").await, None);
+}
+
 /// What the environment says cannot be changed here: the change would be gone when the configuration is read again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_that_the_environment_overrides_is_refused() {

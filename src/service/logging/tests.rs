@@ -85,12 +85,12 @@ fn settings_change_while_it_runs() {
     warn!(log, "2");
     info!(log, "not at this level");
     // What is on its way is written before or after the change, to one of the two.
-    logging.change(&settings(&second, LogLevel::Debug, LogFormat::Json)).unwrap();
+    logging.control().prepare(&settings(&second, LogLevel::Debug, LogFormat::Json)).unwrap().commit();
     debug!(log, "3");
     trace!(log, "not at this level");
     // A change that cannot be is none.
     let nowhere = settings(&first.join("below"), LogLevel::Error, LogFormat::Plain);
-    assert!(matches!(logging.change(&nowhere), Err(LogError::Open { .. })));
+    assert!(matches!(logging.control().prepare(&nowhere), Err(LogError::Open { .. })));
     debug!(log, "4");
     drop(logging);
     assert_eq!([messages(&first), messages(&second)].concat(), ["1", "2", "3", "4"]);
@@ -104,7 +104,7 @@ fn a_file_that_was_moved_away_is_made_again() {
     let settings = settings(&path, LogLevel::Info, LogFormat::Json);
     let logging = Logging::start(&settings).unwrap();
     fs::rename(&path, &moved).unwrap();
-    logging.change(&settings).unwrap();
+    logging.control().prepare(&settings).unwrap().commit();
     info!(logging.logger(), "new");
     drop(logging);
     assert_eq!(messages(&path), ["new"]);
@@ -173,7 +173,7 @@ fn a_full_disk_stops_nobody_and_is_said_once() {
         let path = folder.path().join("abs.log");
         let logging = Logging::start(&full).unwrap();
         info!(logging.logger(), "lost");
-        logging.change(&settings(&path, LogLevel::Info, LogFormat::Json)).unwrap();
+        logging.control().prepare(&settings(&path, LogLevel::Info, LogFormat::Json)).unwrap().commit();
         info!(logging.logger(), "the last");
         drop(logging);
         assert_eq!(messages(&path).last().unwrap(), "the last");
@@ -242,7 +242,7 @@ fn libraries_log_to_it_at_its_level() {
     logging.take_library_records();
     log::warn!(target: "a_library", "1");
     log::info!(target: "a_library", "not at this level");
-    logging.change(&settings(&path, LogLevel::Debug, LogFormat::Json)).unwrap();
+    logging.control().prepare(&settings(&path, LogLevel::Debug, LogFormat::Json)).unwrap().commit();
     log::info!(target: "a_library", "2");
     log::debug!(target: "a_library", "what a library says of its own works");
     log::error!(target: "aws_smithy_runtime", "what nobody wants of the SDK");

@@ -4,9 +4,12 @@ use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use abs_actors::ConfigSource;
 use async_trait::async_trait;
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
 
 use super::{LARGEST, text};
 
@@ -14,11 +17,13 @@ use super::{LARGEST, text};
 #[derive(Debug)]
 pub(super) struct ConfigFile {
     path: PathBuf,
+    /// One write after the other, also when one was given up and hangs.
+    writing: Arc<Mutex<()>>,
 }
 
 impl ConfigFile {
     pub(super) fn new(path: &Path) -> Self {
-        Self { path: path.to_owned() }
+        Self { path: path.to_owned(), writing: Arc::default() }
     }
 }
 
@@ -35,8 +40,19 @@ impl ConfigSource for ConfigFile {
     }
 
     async fn write(&self, text: &str) -> Result<(), String> {
+        let turn = Arc::clone(&self.writing).try_lock_owned();
+        let turn = turn.map_err(|_| format!("writing {}: an earlier write hangs", self.describe()))?;
         let text = text.to_owned();
-        let written = blocking(self.path.clone(), move |path| replace(path, text.as_bytes())).await;
+        // A write whose caller has gone must not take effect later.
+        let canceled = CancellationToken::new();
+        let cancel = canceled.clone().drop_guard();
+        let replace = move |path: &Path| {
+            let replaced = replace(path, text.as_bytes(), &canceled);
+            drop(turn);
+            replaced
+        };
+        let written = blocking(self.path.clone(), replace).await;
+        cancel.disarm();
         written.map_err(|e| format!("writing {}: {e}", self.describe()))
     }
 }
@@ -60,15 +76,19 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 
 /// Puts a file with this content in the place of the one at `path`, with its mode and its owner. A symbolic link stays:
 /// the file that it leads to is replaced.
-fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+fn replace(path: &Path, content: &[u8], canceled: &CancellationToken) -> io::Result<()> {
     let target = fs::canonicalize(path)?;
     let folder = target.parent().unwrap_or(Path::new("/"));
     let name = target.file_name().unwrap_or_default().to_string_lossy();
     let temporary = folder.join(format!(".{name}.abs-tmp-{}", std::process::id()));
     // One that an earlier process with the same id left behind is in the way.
     let _ = fs::remove_file(&temporary);
-    let placed = fill(&temporary, &fs::metadata(&target)?, content)
-        .and_then(|()| fs::rename(&temporary, &target).map_err(|e| explain(e, &target)));
+    let placed = fill(&temporary, &fs::metadata(&target)?, content).and_then(|()| {
+        if canceled.is_cancelled() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        fs::rename(&temporary, &target).map_err(|e| explain(e, &target))
+    });
     if placed.is_err() {
         // What went wrong is told already.
         let _ = fs::remove_file(&temporary);
@@ -126,6 +146,25 @@ mod tests {
         assert_ne!(after.ino(), before.ino(), "it was written in place");
         assert_eq!(io::read_to_string(reader).unwrap(), "old");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    /// Protects: a write that was given up changes nothing when it goes on later, and leaves no file.
+    #[tokio::test]
+    async fn a_canceled_write_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.yml");
+        fs::write(&path, "old").unwrap();
+        let canceled = CancellationToken::new();
+        canceled.cancel();
+        replace(&path, b"new", &canceled).unwrap_err();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "old");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        let source = ConfigFile::new(&path);
+        let hangs = source.writing.lock().await;
+        let error = source.write("new").await.unwrap_err();
+        assert!(error.ends_with("config.yml: an earlier write hangs"), "{error}");
+        drop(hangs);
+        source.write("new").await.unwrap();
     }
 
     #[tokio::test]
