@@ -491,7 +491,8 @@ impl Handler<RunEnded> for RoutineActor {
         if end.kept {
             lane.last = lane.last.max(Some(created));
         }
-        if end.state == JobState::Done && kind == BackupKind::Full {
+        // Also when another namespace has failed: what was kept takes room.
+        if end.kept && kind == BackupKind::Full {
             self.retain(context);
         }
     }

@@ -227,3 +227,20 @@ async fn many_namespaces_share_one_worker_and_one_file() {
     assert!(backups.len() > 1, "{backups:?}");
     assert_eq!(backups.iter().map(|(_, _, records)| records).sum::<u64>(), 500);
 }
+
+/// Protects: retention runs after every full run that kept something; one namespace that always fails does not fill the disk.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_that_fails_does_not_stop_retention() {
+    let mut world = World::start(NOW, POLICY, &DAILY.replace("[test]", "[test, nope]")).await;
+    world.write("test", 0..10).await;
+    for _ in 0..4 {
+        world.trigger(Full).await;
+        assert_eq!(world.finished().await.1, JobState::Failed);
+    }
+    let thinned_out = async {
+        while world.backups("daily", Full).await.len() != 1 {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(HANGS, thinned_out).await.unwrap();
+}
