@@ -216,6 +216,18 @@ impl SupervisorActor {
         self.shared.catalogs.retain(used);
     }
 
+    /// Warns of routines whose namespaces their clusters do not have.
+    fn warn_of_missing_namespaces(&self) {
+        let Some(service) = &self.service else { return };
+        let (shared, settings) = (Arc::clone(&self.shared), Arc::clone(service.configuration.settings()));
+        self.shared.runtime.spawn(async move {
+            let none = abs_config::Settings::default();
+            for missing in config::check_namespaces(&shared, &none, &settings).await {
+                slog::warn!(shared.log, "{missing}");
+            }
+        });
+    }
+
     /// Nothing is read any more that was: retention need not wait for it.
     fn restore_ended(&self) {
         // A restore by path does not name the routine whose backup it read.
@@ -274,6 +286,7 @@ impl Actor for SupervisorActor {
 
     fn started(&mut self, context: &mut Self::Context) {
         self.adopt_routines(context);
+        self.warn_of_missing_namespaces();
         context.run_interval(WATCH, Self::watch);
     }
 }

@@ -1,9 +1,10 @@
 //! Requests about the configuration.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use abs_config::Settings;
+use abs_config::{ClusterSettings, RoutineSettings, Settings};
 use abs_storage::ErrorKind;
 use actix::{ActorFutureExt as _, Handler, MessageResult, ResponseActFuture, WrapFuture as _};
 use futures_util::future::join_all;
@@ -79,7 +80,7 @@ impl Handler<ChangeConfig> for SupervisorActor {
         let shared = Arc::clone(&self.shared);
         self.change("configuration changed", |configuration, source| async move {
             let changed = configuration.with(change)?;
-            check_storage(&shared, configuration.settings(), changed.settings()).await?;
+            check_reachable(&shared, configuration.settings(), changed.settings()).await?;
             put_in_force(&*source, &changed, Some(&changed.text())).await?;
             Ok(changed)
         })
@@ -96,7 +97,7 @@ impl Handler<ReloadConfig> for SupervisorActor {
                 within_limit(&*source, "reading", source.read()).await.map_err(RequestError::Invalid)?;
             let changed = configuration.reload(&text);
             let changed = changed.map_err(|problems| RequestError::Invalid(problems.to_string()))?;
-            check_storage(&shared, configuration.settings(), changed.settings()).await?;
+            check_reachable(&shared, configuration.settings(), changed.settings()).await?;
             put_in_force(&*source, &changed, None).await?;
             Ok(changed)
         })
@@ -128,6 +129,71 @@ async fn within_limit<T>(
 ) -> Result<T, String> {
     let timed_out = |_| Err(format!("{action} {} took longer than {SOURCE:?}", source.describe()));
     timeout(SOURCE, work).await.unwrap_or_else(timed_out)
+}
+
+/// Checks what a change brings against the storages and clusters that answer.
+async fn check_reachable(shared: &Shared, before: &Settings, after: &Settings) -> Result<(), RequestError> {
+    let (storage, namespaces) =
+        tokio::join!(check_storage(shared, before, after), check_namespaces(shared, before, after));
+    storage?;
+    match namespaces.as_slice() {
+        [] => Ok(()),
+        missing => Err(RequestError::Invalid(missing.join("; "))),
+    }
+}
+
+/// The namespaces of new or changed routines that their clusters do not have. A cluster that does not answer may be on
+/// its way.
+pub(super) async fn check_namespaces(shared: &Shared, before: &Settings, after: &Settings) -> Vec<String> {
+    let known = |name: &String, routine: &RoutineSettings| {
+        before.routines.get(name).is_some_and(|known| {
+            known.cluster == routine.cluster
+                && routine.namespaces.iter().all(|namespace| known.namespaces.contains(namespace))
+        })
+    };
+    let mut clusters: BTreeMap<&str, (&Arc<ClusterSettings>, Vec<(&String, &RoutineSettings)>)> =
+        BTreeMap::new();
+    for (name, routine) in &after.routines {
+        if !routine.namespaces.is_empty() && !known(name, routine) {
+            let cluster = clusters.entry(&routine.cluster_name);
+            cluster.or_insert((&routine.cluster, Vec::new())).1.push((name, &**routine));
+        }
+    }
+    let checks = clusters.into_iter().map(|(cluster, (settings, routines))| async move {
+        let there = match timeout(PROBE, namespaces_of(shared, settings)).await {
+            Ok(Ok(there)) => there,
+            Ok(Err(error)) => {
+                warn!(shared.log, "the namespaces of routines cannot be checked"; "cluster" => cluster, "error" => error);
+                return Vec::new();
+            }
+            Err(_) => {
+                warn!(shared.log, "the namespaces of routines cannot be checked: the cluster does not answer";
+                    "cluster" => cluster);
+                return Vec::new();
+            }
+        };
+        let mut missing = Vec::new();
+        for (name, routine) in routines {
+            for (i, namespace) in routine.namespaces.iter().enumerate() {
+                if !there.contains(namespace.as_str()) {
+                    let known = there.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+                    missing.push(format!(
+                        "backup-routines.{name}.namespaces[{i}]: cluster {cluster} has no namespace \
+                         \"{namespace}\": it has {known}"
+                    ));
+                }
+            }
+        }
+        missing
+    });
+    join_all(checks).await.concat()
+}
+
+async fn namespaces_of(shared: &Shared, cluster: &Arc<ClusterSettings>) -> Result<BTreeSet<String>, String> {
+    let lease = shared.clusters.lease(cluster).await.map_err(|e| e.to_string())?;
+    let answers = lease.cluster.info_all("namespaces").await.map_err(|e| e.to_string())?;
+    let names = answers.iter().flat_map(|(_, answer)| answer.split(';')).filter(|name| !name.is_empty());
+    Ok(names.map(str::to_owned).collect())
 }
 
 /// Asks the storages that a change brings whether they are there. One that says no (no such bucket, wrong credentials, no

@@ -191,6 +191,159 @@ fn from_an_address() {
     abs(&["serve", "-c", "ftp://127.0.0.1/config.yml"]).fails(2, &["ftp://", "http://"]);
 }
 
+/// Protects: a reload that is refused changes nothing: the routine stays locked against other services, the log goes where
+/// and as it went.
+#[test]
+fn a_refused_reload_changes_nothing() {
+    let server = Server::embedded(1);
+    let home = Home::of(&server, ROUTINE);
+    let service = home.serve();
+    let good = home.configured();
+    let web = Web::start();
+    web.answers("403 Forbidden", "<Error><Code>AccessDenied</Code><Message>no</Message></Error>");
+    let (_, port) = web.address.rsplit_once(':').unwrap();
+    let (port, _) = port.split_once('/').unwrap();
+    let denied = json!({"s3-storage": {
+        "bucket": "b", "s3-region": "r", "s3-endpoint-override": format!("http://127.0.0.1:{port}"),
+        "access-key-id": "k", "secret-access-key": "s"
+    }});
+    let quiet = |text: &str, more: &str| {
+        text.replace("port: 0}\n", &format!("port: 0}}\n  logger: {{level: ERROR{more}}}\n"))
+    };
+    let denied = quiet(&good.replace(&home.entry().to_string(), &denied.to_string()), "");
+    fs::write(home.config(), denied).unwrap();
+    service.post("/v1/config/apply", None).refuses(400, &["storage.disk: ", "AccessDenied"]);
+    let no_log = quiet(&good, ", file-writer: {filename: /proc/no/abs.log}").replace("routine:", "other:");
+    fs::write(home.config(), no_log).unwrap();
+    service.post("/v1/config/apply", None).refuses(400, &["cannot open the log file /proc/no/abs.log"]);
+
+    let other = Home::new(&good);
+    let refused = outcome(other.command().spawn().unwrap());
+    refused.fails(2, &["another service", "runs routine routine"]);
+    assert_eq!(service.json("/v1/config/storage/disk"), home.entry());
+    service.post("/v1/backups/full/routine", None).is(202);
+    service.logs(&["INFO", "backup asked for"]);
+    // And when nothing is wrong, all of it changes.
+    fs::write(home.config(), quiet(&good, "").replace("  routine:", "  other:")).unwrap();
+    service.post("/v1/config/apply", None).is(200);
+    other.serve().stop();
+    let before = service.log();
+    service.backup("full", "other");
+    let after = service.log();
+    assert!(!after[before.len()..].contains("backup asked for"), "{after}");
+}
+
+/// Protects: numbers beyond all reason are refused through the API; in a file they are used as the largest that may be, with
+/// a warning, and the service lives and backs up.
+#[test]
+fn numbers_have_bounds() {
+    let server = Server::embedded(1);
+    let text = configuration(&server, ROUTINE)
+        .replace("  policy: {", "  policy: {parallel: 2147483647, parallel-write: 2147483647, ");
+    let home = Home::new(&text);
+    let check = abs(&["config", "check", home.config().to_str().unwrap()]).ok();
+    let warning = "backup-policies.policy.parallel: must be at most 4096, not 2147483647: 4096 is used";
+    assert!(check.stderr.lines().any(|line| line.ends_with(warning)), "{check:?}");
+    assert_eq!(check.stderr.lines().count(), 2, "{check:?}");
+    let service = home.serve();
+    service.logs(&["WARN", warning]);
+    service.backup("full", "routine");
+    // The policy is kept as it is written, also when something else changes.
+    service.put("/v1/config/routines/routine/disable", None).is(204);
+    assert!(home.configured().contains("parallel: 2147483647"));
+
+    let policy = "/v1/config/policies/new";
+    service
+        .post(policy, Some(r#"{"parallel": 4097}"#))
+        .refuses(400, &["parallel: must be at most 4096, not 4097"]);
+    service.post(policy, Some(r#"{"parallel": 4096}"#)).is(201);
+    service
+        .put(policy, Some(r#"{"bandwidth": 9000000000}"#))
+        .refuses(400, &["bandwidth: must be at most 1048576"]);
+    let mut whole = service.json("/v1/config");
+    service.put("/v1/config", Some(&whole.to_string())).is(200);
+    whole["backup-policies"]["third"] = json!({"retry-policy": {"max-retries": 1_000_000}});
+    service
+        .put("/v1/config", Some(&whole.to_string()))
+        .refuses(400, &["third.retry-policy.max-retries: must be at most"]);
+    let restore = json!({"backup-data-path": "routine/backup/1/data/n", "source-name": "disk",
+        "destination-name": "cluster", "policy": {"parallel": 1_000_000}});
+    service
+        .post("/v1/restore/full", Some(&restore.to_string()))
+        .refuses(400, &["policy.parallel: must be at most 1024, not 1000000"]);
+}
+
+/// Protects: names with characters that hide or turn what is shown are refused for new entries; stored ones go on.
+#[test]
+fn names_are_visible() {
+    let server = Server::embedded(1);
+    let hidden = "pol\u{202e}icy";
+    let home = Home::of(&server, &ROUTINE.replace("backup-policy: policy", "backup-policy: other"));
+    home.configure(&home.configured().replace("  policy:", "  other: {}\n  policy:"));
+    let text = home.configured().replace("  policy:", &format!("  \"{hidden}\":"));
+    fs::write(home.config(), text).unwrap();
+    let service = home.serve();
+    service.logs(&["WARN", "pol\\u{202e}icy", "control, format or other invisible character"]);
+    service.put("/v1/config/policies/pol%E2%80%AEicy", Some(r#"{"parallel": 2}"#)).is(200);
+    let part = &["must be a name of visible characters", "control, format"];
+    let routine = service.json("/v1/config/routines/routine").to_string();
+    for name in ["a%E2%80%AEb", "a%C2%ADb", "%EF%BB%BFa", "a%E2%81%A6b", "a%E2%80%8Bb"] {
+        service.post(&format!("/v1/config/policies/{name}"), Some("{}")).refuses(400, part);
+        service.post(&format!("/v1/config/routines/{name}"), Some(&routine)).refuses(400, part);
+    }
+    service.post("/v1/config/routines/a%00b", Some(&routine)).is(400);
+}
+
+/// Protects: a stored password is not sent to another host or as another user because a client says `[secret]`.
+#[test]
+fn a_mask_does_not_move_a_secret() {
+    let server = Server::embedded(1);
+    let text = configuration(&server, ROUTINE)
+        .replace("}]}\nstorage", "}], credentials: {user: u, password: hunter2}}\nstorage");
+    let home = Home::new(&text);
+    let service = home.serve();
+    let path = "/v1/config/clusters/cluster";
+    let shown = service.json(path);
+    let mut moved = shown.clone();
+    moved["seed-nodes"][0]["port"] = json!(1);
+    let part = &["credentials.password: reads [secret], but what it is sent to has changed: give the secret"];
+    service.put(path, Some(&moved.to_string())).refuses(400, part);
+    let mut whole = service.json("/v1/config");
+    whole["aerospike-clusters"]["cluster"] = moved.clone();
+    service.put("/v1/config", Some(&whole.to_string())).refuses(400, part);
+    assert_eq!(service.json(path), shown);
+    let mut slower = shown;
+    slower["conn-timeout"] = json!(7000);
+    service.put(path, Some(&slower.to_string())).is(200);
+    assert!(home.configured().contains("hunter2"));
+}
+
+/// Protects: a routine of a namespace that its cluster does not have is refused; when the cluster does not answer it is
+/// taken, and one that is stored already is warned of.
+#[test]
+fn namespaces_are_those_of_the_cluster() {
+    let server = Server::embedded(1);
+    let home = Home::of(&server, &ROUTINE.replace("[NAMESPACE]", "[NAMESPACE, nope]"));
+    let service = home.serve();
+    let missing = "namespaces[1]: cluster cluster has no namespace \"nope\": it has source-ns1, source-ns2";
+    service.logs(&["WARN", &format!("backup-routines.routine.{missing}")]);
+    let mut routine = service.json("/v1/config/routines/routine");
+    let part = &[&*format!("backup-routines.new.{missing}")];
+    service.post("/v1/config/routines/new", Some(&routine.to_string())).refuses(400, part);
+    // What is stored may change in other ways.
+    routine["interval-cron"] = json!("@monthly");
+    service.put("/v1/config/routines/routine", Some(&routine.to_string())).is(200);
+    let before = home.configured();
+    home.configure(&before.replace("nope", "nothing"));
+    service.post("/v1/config/apply", None).refuses(400, &["no namespace \"nothing\""]);
+    home.configure(&before);
+    let gone = r#"{"seed-nodes": [{"host-name": "127.0.0.1", "port": 1}], "conn-timeout": 500}"#;
+    service.post("/v1/config/clusters/gone", Some(gone)).is(201);
+    routine["source-cluster"] = json!("gone");
+    service.post("/v1/config/routines/new", Some(&routine.to_string())).is(201);
+    service.logs(&["WARN", "the namespaces of routines cannot be checked", "gone"]);
+}
+
 /// Protects: with `-r` the file names a storage that holds the configuration, which is read and written there.
 #[test]
 fn from_a_storage() {
