@@ -15,7 +15,8 @@ pub mod restores;
 pub mod system;
 
 pub use backups::{
-    CancelBackups, GetClusterConfiguration, GetRoutineState, ListBackups, PendingRetry, RoutineBackups,
+    BackupLists, CancelBackups, GetClusterConfiguration, GetRoutineState, ListBackups, PendingRetry,
+    RoutineBackups,
     RoutineState, RunningJob, TriggerBackup,
 };
 pub use configuration::{ChangeConfig, ConfigChange, ConfigSnapshot, Edit, GetConfig, ReloadConfig};

@@ -199,7 +199,7 @@ impl World {
         let entry = |backup: &abs_engine::catalog::Backup| {
             (backup.created.to_rfc3339(), backup.namespace().to_owned(), backup.metadata.record_count)
         };
-        lists[routine].backups.iter().map(entry).collect()
+        lists.routines[routine].backups.iter().map(entry).collect()
     }
 
     pub(crate) async fn trigger(&self, kind: BackupKind) {

@@ -9,6 +9,7 @@ use abs_config::{Secrets, Storage};
 use abs_engine::catalog::{Backup, BackupKind};
 use actix_web::http::Method;
 use actix_web::{HttpResponse, web};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -17,6 +18,11 @@ use super::endpoint::{Content, Endpoint, Kind, Tag};
 use super::errors::Failure;
 use super::progress::{RunningJob, rfc3339};
 use super::request::Query;
+
+/// The header that names the routines whose backups cannot be listed now, percent-encoded and separated by commas.
+const UNAVAILABLE: &str = "x-unavailable-routines";
+/// What is escaped in names of that header.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// The document `dto.BackupDetails`: a backup of a namespace.
 #[derive(Debug, Serialize, ToSchema)]
@@ -200,6 +206,9 @@ fn named(method: Method, path: &'static str, id: &str, summary: &str) -> Endpoin
 
 fn list_all(path: &'static str, kind: BackupKind, id: &str, summary: &str) -> Endpoint {
     Endpoint::new(Method::GET, path, Tag::Backup, id, summary)
+        .description(
+            "Routines whose backups cannot be listed now are left out and named in the header `X-Unavailable-Routines`.",
+        )
         .time_range()
         .answers(
             200,
@@ -232,10 +241,15 @@ fn trigger(path: &'static str, kind: BackupKind, id: &str, summary: &str) -> End
 
 async fn all(kind: BackupKind, api: web::Data<Api>, query: Query) -> Result<HttpResponse, Failure> {
     let (from, to) = query.time_range()?;
-    let backups = api.ask(ListBackups { routine: None, kind, from, to }).await??;
+    let lists = api.ask(ListBackups { routine: None, kind, from, to }).await??;
     let details: BTreeMap<_, _> =
-        backups.iter().map(|(name, backups)| (name, details(&api, backups))).collect();
-    Ok(HttpResponse::Ok().json(details))
+        lists.routines.iter().map(|(name, backups)| (name, details(&api, backups))).collect();
+    let mut answer = HttpResponse::Ok();
+    if !lists.unavailable.is_empty() {
+        let names = lists.unavailable.keys().map(|name| utf8_percent_encode(name, ESCAPED).to_string());
+        answer.insert_header((UNAVAILABLE, names.collect::<Vec<_>>().join(", ")));
+    }
+    Ok(answer.json(details))
 }
 
 async fn of_routine(
@@ -246,8 +260,8 @@ async fn of_routine(
 ) -> Result<HttpResponse, Failure> {
     let (from, to) = query.time_range()?;
     let routine = name.into_inner();
-    let backups = api.ask(ListBackups { routine: Some(routine.clone()), kind, from, to }).await??;
-    let backups = backups.get(&routine).ok_or_else(|| RequestError::not_found("routine", &routine))?;
+    let lists = api.ask(ListBackups { routine: Some(routine.clone()), kind, from, to }).await??;
+    let backups = lists.routines.get(&routine).ok_or_else(|| RequestError::not_found("routine", &routine))?;
     Ok(HttpResponse::Ok().json(details(&api, backups)))
 }
 

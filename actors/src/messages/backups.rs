@@ -92,9 +92,9 @@ pub struct PendingRetry {
     pub error: String,
 }
 
-/// Lists the backups of one routine, or of all, in the order of their times.
+/// Lists the backups of one routine, or of all, in the order of their times. It fails when none of them can be listed.
 #[derive(Clone, Debug, Message)]
-#[rtype(result = "Result<BTreeMap<String, RoutineBackups>, RequestError>")]
+#[rtype(result = "Result<BackupLists, RequestError>")]
 pub struct ListBackups {
     /// The routine; `None` for all that are configured.
     pub routine: Option<String>,
@@ -104,6 +104,15 @@ pub struct ListBackups {
     pub from: Option<i64>,
     /// Only backups made at this time or earlier.
     pub to: Option<i64>,
+}
+
+/// The backups of routines.
+#[derive(Clone, Debug, Default)]
+pub struct BackupLists {
+    /// Those of each routine.
+    pub routines: BTreeMap<String, RoutineBackups>,
+    /// Routines whose backups cannot be listed now, and why.
+    pub unavailable: BTreeMap<String, RequestError>,
 }
 
 /// The backups of a routine.

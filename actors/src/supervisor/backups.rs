@@ -7,13 +7,14 @@ use std::sync::Arc;
 use abs_engine::catalog::CatalogError;
 use actix::{Handler, ResponseFuture};
 use chrono::{DateTime, Utc};
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::future::join_all;
+use futures_util::{StreamExt as _, stream};
 
 use super::SupervisorActor;
 use super::system::reach;
 use crate::messages::{
-    CancelBackups, GetClusterConfiguration, GetRoutineState, ListBackups, RequestError, RoutineBackups,
-    RoutineState, TriggerBackup,
+    BackupLists, CancelBackups, GetClusterConfiguration, GetRoutineState, ListBackups, RequestError,
+    RoutineBackups, RoutineState, TriggerBackup,
 };
 use crate::routine::{CancelRuns, GetState, Trigger};
 
@@ -77,7 +78,7 @@ impl Handler<GetRoutineState> for SupervisorActor {
 }
 
 impl Handler<ListBackups> for SupervisorActor {
-    type Result = Answer<BTreeMap<String, RoutineBackups>>;
+    type Result = Answer<BackupLists>;
 
     fn handle(&mut self, message: ListBackups, _: &mut Self::Context) -> Self::Result {
         let ListBackups { routine, kind, from, to } = message;
@@ -96,25 +97,55 @@ impl Handler<ListBackups> for SupervisorActor {
         let range = (bound(from), bound(to));
         let shared = Arc::clone(&self.shared);
         let listing = self.shared.runtime.spawn(async move {
-            let storages: BTreeMap<_, _> =
-                wanted.iter().map(|settings| (&settings.storage_name, &settings.storage)).collect();
-            for storage in storages.into_values() {
-                reach(&shared.catalogs.of(storage)).await?;
-            }
+            // A storage that does not answer is asked once, not by each of its routines; all at the same time.
+            let storages: BTreeMap<_, _> = wanted
+                .iter()
+                .map(|settings| (settings.storage_name.clone(), Arc::clone(&settings.storage)))
+                .collect();
+            let reached = storages.into_iter().map(|(name, storage)| {
+                let catalog = shared.catalogs.of(&storage);
+                async move { (name, reach(&catalog).await) }
+            });
+            let reached: BTreeMap<_, _> = join_all(reached).await.into_iter().collect();
             let lists = wanted.into_iter().map(|settings| {
-                let (shared, config) = (&shared, &config);
+                let (shared, config, reached) = (&shared, &config, &reached);
                 async move {
-                    let catalog = shared.catalogs.of(&settings.storage);
-                    let list = catalog.list(&settings.name, kind, range).await.map_err(unlisted)?;
+                    let list = match &reached[&settings.storage_name] {
+                        Ok(()) => shared.catalogs.of(&settings.storage).list(&settings.name, kind, range).await,
+                        Err(e) => return (settings.name.clone(), Err(e.clone())),
+                    };
+                    let list = match list {
+                        Ok(list) => list,
+                        Err(e) => return (settings.name.clone(), Err(unlisted(e))),
+                    };
                     for unreadable in &list.unreadable {
                         slog::warn!(shared.log, "a backup cannot be listed"; "routine" => &settings.name, "error" => %unreadable);
                     }
                     let storage = config.storage.get(&settings.storage_name).cloned().unwrap_or_default();
-                    Ok((settings.name.clone(), RoutineBackups { storage, backups: list.backups }))
+                    (settings.name.clone(), Ok(RoutineBackups { storage, backups: list.backups }))
                 }
             });
             let lists: Vec<_> = lists.collect();
-            stream::iter(lists).buffer_unordered(ROUTINES_AT_ONCE).try_collect().await
+            let mut lists = stream::iter(lists).buffer_unordered(ROUTINES_AT_ONCE);
+            let mut answer = BackupLists::default();
+            while let Some((routine, list)) = lists.next().await {
+                match list {
+                    Ok(backups) => {
+                        answer.routines.insert(routine, backups);
+                    }
+                    Err(e) => {
+                        answer.unavailable.insert(routine, e);
+                    }
+                }
+            }
+            match answer.unavailable.first_key_value() {
+                Some((_, error)) if answer.routines.is_empty() => return Err(error.clone()),
+                _ => {}
+            }
+            for (routine, error) in &answer.unavailable {
+                slog::warn!(shared.log, "the backups cannot be listed"; "routine" => routine, "error" => %error);
+            }
+            Ok(answer)
         });
         Box::pin(async move { listing.await.unwrap_or_else(|e| Err(lost(&e))) })
     }

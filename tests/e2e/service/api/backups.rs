@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::{counts, is_data, is_time, looks_like, metric, milliseconds, put, routine, with_policy};
+use super::{counts, is_data, is_time, looks_like, metric, milliseconds, open, put, routine, with_policy};
 use crate::raw::{self, Raw, blob};
 use crate::service::place::{Place, masked, on_every_storage};
-use crate::service::support::{Home, ROUTINE, Service, eventually};
+use crate::service::support::{Home, ROUTINE, Service, configuration, eventually};
 use crate::support::{Server, golden};
 
 on_every_storage!(
@@ -271,4 +271,37 @@ fn a_backup_while_one_runs_is_skipped() {
     service.logs(&["backup skipped", "the one before is still running"]);
     assert_eq!(metric(&service, "runs_total"), 1);
     assert_eq!(metric(&service, "incremental_runs_total"), 0);
+}
+
+/// Protects: a storage that cannot be read hides the backups of no other; which routines are left out is told.
+#[test]
+fn a_storage_that_is_down_hides_no_other() {
+    let server = Server::embedded(1);
+    put(&server, 0..10, 1);
+    let second = ROUTINE.replacen("routine:", "ä,b:", 1).replace("storage: disk", "storage: other");
+    let text = configuration(&server, &format!("{ROUTINE}\n{second}"))
+        .replace("\nbackup-policies", "\n  other: {local-storage: {path: STORAGE/other}}\nbackup-policies");
+    let home = Home::new(&text);
+    let service = home.serve();
+    let backup = service.backup("full", "routine").remove(0);
+    let all = || open(&service, "/v1/backups/full");
+    let names = |answer: &ureq::http::Response<ureq::Body>| {
+        answer.headers().get("x-unavailable-routines").map(|name| name.to_str().unwrap().to_owned())
+    };
+    assert_eq!(names(&all()), None);
+    assert_eq!(service.json("/v1/backups/full"), json!({"routine": [backup], "ä,b": []}));
+    // A link to itself cannot be followed, not even by root.
+    let folder = home.storage().join("other/ä,b");
+    std::os::unix::fs::symlink(&folder, &folder).unwrap();
+    assert_eq!(names(&all()).as_deref(), Some("%C3%A4%2Cb"));
+    assert_eq!(service.json("/v1/backups/full"), json!({"routine": [backup]}));
+    service.logs(&["WARN", "the backups cannot be listed", "ä,b"]);
+    service.get("/v1/backups/full/%C3%A4,b").refuses(500, &["cannot list"]);
+    for path in ["full/routine?delay=", "full/routine?delay=+"] {
+        service.post(&format!("/v1/backups/{path}"), None).refuses(400, &["delay: "]);
+    }
+    for query in ["from=", "to=", "from=1&to="] {
+        service.get(&format!("/v1/backups/full?{query}")).refuses(400, &["has no value"]);
+    }
+    service.get("/v1/restore/jobs?status=").refuses(400, &["status: has no value"]);
 }
