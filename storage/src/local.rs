@@ -21,6 +21,9 @@ use crate::{
     StorageError, Verb,
 };
 
+/// With less free space than this, in bytes, a storage cannot take a backup: one block of a file.
+const LEAST_SPACE: u64 = 512 << 10;
+
 /// A storage in a folder of this machine: an object is a file, a folder is a folder.
 ///
 /// An object is written to a temporary file beside its place, synced, renamed to its name, and the folder is synced:
@@ -84,7 +87,20 @@ impl Storage for Local {
             }
             let all =
                 rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
-            Ok(rustix::fs::access(nearest, all)?)
+            rustix::fs::access(nearest, all)?;
+            let space = rustix::fs::statvfs(nearest)?;
+            if space.f_bavail.saturating_mul(space.f_frsize) < LEAST_SPACE {
+                let full = format!("less than {} KiB of its disk are free", LEAST_SPACE >> 10);
+                return Err(io::Error::new(io::ErrorKind::StorageFull, full));
+            }
+            // Some file systems do not count their files.
+            if space.f_files > 0 && space.f_favail == 0 {
+                return Err(io::Error::new(
+                    io::ErrorKind::StorageFull,
+                    "its file system can hold no more files",
+                ));
+            }
+            Ok(())
         })
         .await
     }

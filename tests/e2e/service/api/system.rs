@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::process::{Command, Stdio};
 
 use serde_json::json;
 
 use super::restores::done;
 use super::{Home, counts, is_time, metric, open, put, request_of};
 use crate::faults::empty;
-use crate::service::support::{ROUTINE, configuration};
+use crate::service::support::{ROUTINE, Service, configuration};
 use crate::support::Server;
 
 /// Every metric of the reference and of ours.
@@ -90,6 +91,27 @@ fn readiness_names_what_cannot_be_reached() {
     fs::remove_file(home.storage().join("file")).unwrap();
     service.delete("/v1/config/clusters/gone").is(204);
     assert_eq!(service.get("/ready").is(200).text, "Ok");
+}
+
+/// Protects: a storage whose disk is full is not ready, and is ready again when there is room. Needs root.
+#[test]
+fn readiness_knows_a_full_disk() {
+    for (size, ready) in [("4k", false), ("8m", true)] {
+        let server = Server::embedded(1);
+        let home = Home::of(&server, ROUTINE);
+        fs::create_dir(home.storage()).unwrap();
+        let script = r#"mount -t tmpfs -o "size=$1" none "$2" || exit 99; shift 2; exec "$@""#;
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-c", script, "sh", size]).arg(home.storage());
+        command.args([env!("CARGO_BIN_EXE_abs"), "serve", "-c"]).arg(home.config());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let service = Service::start(command);
+        if ready {
+            assert_eq!(service.get("/ready").is(200).text, "Ok");
+        } else {
+            service.get("/ready").refuses(503, &["storage disk: ", "less than 512 KiB of its disk are free"]);
+        }
+    }
 }
 
 /// Protects: the names of all metrics, and that they say what happened.
