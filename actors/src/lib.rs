@@ -32,6 +32,7 @@ mod routine;
 mod run_error;
 mod settings;
 mod shared;
+mod supervise;
 mod supervisor;
 #[cfg(test)]
 mod testing;

@@ -32,6 +32,7 @@ pub(crate) struct Metrics {
     last_records: IntGaugeVec,
     bytes: IntCounterVec,
     records: IntCounterVec,
+    restarts: IntCounterVec,
     restores: IntCounterVec,
     restores_in_progress: IntGauge,
     restored_bytes: IntCounter,
@@ -113,6 +114,10 @@ impl Metrics {
                 .gauges("last_backup_size_records", "Records of the last successful backup.")?,
             bytes: make.counters("backup_bytes_total", "Bytes of successful backups.")?,
             records: make.counters("backup_records_total", "Records of successful backups.")?,
+            restarts: make.add(IntCounterVec::new(
+                Opts::new("routine_restarts_total", "Restarts of routines that failed.").namespace(PREFIX),
+                &["routine"],
+            ))?,
             restores: make.add(IntCounterVec::new(
                 Opts::new("restore_events_total", "What happened to restores.").namespace(PREFIX),
                 &["outcome"],
@@ -183,6 +188,16 @@ impl Metrics {
         }
     }
 
+    /// A routine begins: alerts need its series from the start.
+    pub(crate) fn routine_added(&self, routine: &str) {
+        self.restarts.with_label_values(&[routine]);
+    }
+
+    /// A routine that had failed was restarted.
+    pub(crate) fn routine_restarted(&self, routine: &str) {
+        self.restarts.with_label_values(&[routine]).inc();
+    }
+
     /// A restore began.
     pub(crate) fn restore_started(&self) {
         self.restores_in_progress.inc();
@@ -199,6 +214,7 @@ impl Metrics {
 
     /// Forgets a routine that is gone.
     pub(crate) fn forget(&self, routine: &str) {
+        let _ = self.restarts.remove_label_values(&[routine]);
         for kind in [BackupKind::Full, BackupKind::Incremental] {
             let labels = &[routine, kind.as_str()];
             // A metric that the routine never had is no loss.
@@ -319,6 +335,7 @@ mod tests {
             metrics.backup_ended("daily", kind, Outcome::Success, totals, DateTime::UNIX_EPOCH);
             metrics.backup_ended("daily", kind, Outcome::Failure, totals, DateTime::UNIX_EPOCH);
         }
+        metrics.routine_restarted("daily");
         metrics.restore_started();
         metrics.restore_ended(Outcome::Success, totals);
         let text = metrics.render();
@@ -328,6 +345,7 @@ mod tests {
             "backup_in_progress{routine=\"daily\",type=\"full\"} 0",
             "backup_progress_pct{routine=\"daily\",type=\"full\"} 0",
             "last_successful_backup_timestamp{routine=\"daily\",type=\"full\"} 0",
+            "routine_restarts_total{routine=\"daily\"} 1",
             "restore_events_total{outcome=\"success\"} 1",
             "restore_in_progress 0",
             "runs_total 1",

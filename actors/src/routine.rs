@@ -10,7 +10,7 @@
 //! | [`Adopt`] | supervisor, of each run that goes on when the actor is started | |
 //! | [`ApplyRetention`] | supervisor, when a restore ended; itself, when retention was applied | |
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use abs_config::{RoutineSettings, Schedule, StorageSettings};
@@ -29,6 +29,7 @@ use crate::messages::system::Event;
 use crate::messages::{JobId, JobState, RequestError, RoutineState};
 use crate::metrics::{Outcome, Totals};
 use crate::shared::Shared;
+use crate::supervise::Backoff;
 use crate::supervisor::{NoRun, StartRun, SupervisorActor};
 
 /// Backups that may be asked for with a delay at the same time: each takes memory until its time has come.
@@ -138,17 +139,50 @@ pub(crate) struct RoutineActor {
     incremental: Lane,
     /// Of the last run: each run has a time of its own.
     created: DateTime<Utc>,
-    /// A restore read when the backups were to be thinned out.
-    retention_due: bool,
+    memory: Arc<Mutex<Memory>>,
+    /// The first actor of the routine, not one that was restarted.
+    is_first: bool,
+    /// Backups that were due since this time are still to be started.
+    start_after: DateTime<Utc>,
+    /// Reads what was made last, or waits to do so.
+    loading: Option<SpawnHandle>,
+    loads: Backoff,
+}
+
+/// What a routine does not forget when its actor fails: the supervisor keeps it for the next one.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    /// Retention was due while a restore read.
+    pub retention_due: bool,
     /// Backups that were asked for and whose time has not come.
-    delayed: usize,
+    delayed: Vec<Delayed>,
+}
+
+/// A backup that was asked for with a delay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Delayed {
+    kind: BackupKind,
+    start: DateTime<Utc>,
+}
+
+/// What a routine's actor begins with.
+#[derive(Debug)]
+pub(crate) struct Beginning {
+    pub settings: Arc<RoutineSettings>,
+    pub memory: Arc<Mutex<Memory>>,
+    /// The time of the last run; the actor is a restarted one if there is one.
+    pub created: DateTime<Utc>,
+    /// The first actor of the routine, not one that was restarted.
+    pub is_first: bool,
+    /// Backups that were due since this time are still to be started.
+    pub start_after: DateTime<Utc>,
 }
 
 impl RoutineActor {
     pub(crate) fn new(
         shared: Arc<Shared>,
         supervisor: Addr<SupervisorActor>,
-        settings: Arc<RoutineSettings>,
+        Beginning { settings, memory, created, is_first, start_after }: Beginning,
     ) -> Self {
         let log = shared.log.new(o!("routine" => settings.name.clone()));
         Self {
@@ -158,10 +192,48 @@ impl RoutineActor {
             log,
             full: Lane::default(),
             incremental: Lane::default(),
-            created: DateTime::UNIX_EPOCH,
-            retention_due: false,
-            delayed: 0,
+            created,
+            memory,
+            is_first,
+            start_after,
+            loading: None,
+            loads: Backoff::default(),
         }
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes up what an actor of the routine that failed was to do.
+    fn resume(&self, context: &mut Context<Self>) {
+        let (delayed, retention_due) = {
+            let memory = self.memory();
+            (memory.delayed.clone(), memory.retention_due)
+        };
+        for delayed in delayed {
+            self.start_later(delayed, context);
+        }
+        if retention_due {
+            // Retention of the failed actor may still be running; its end is not reported to this one.
+            let lock = self.shared.readers.of(&self.settings.name);
+            let free = async move { drop(lock.read_owned().await) };
+            context.spawn(free.into_actor(self).map(|(), _, context| context.notify(ApplyRetention)));
+        }
+    }
+
+    fn start_later(&self, delayed: Delayed, context: &mut Context<Self>) {
+        let clock = Arc::clone(&self.shared.clock);
+        let wait = async move { clock.sleep_until(delayed.start).await };
+        context.spawn(wait.into_actor(self).map(move |(), actor, context| {
+            {
+                let mut memory = actor.memory();
+                if let Some(i) = memory.delayed.iter().position(|other| *other == delayed) {
+                    memory.delayed.swap_remove(i);
+                }
+            }
+            actor.admit(delayed.kind, context);
+        }));
     }
 
     fn lane(&mut self, kind: BackupKind) -> &mut Lane {
@@ -238,11 +310,16 @@ impl RoutineActor {
         }
         // Perhaps the storage could not be read before, or somebody brought backups there.
         let load = self.load();
-        context.spawn(load.into_actor(self).map(|last, actor, context| {
-            actor.loaded(last.as_ref());
+        context.spawn(load.into_actor(self).map(|lasts, actor, context| {
+            let unlisted = lasts.as_ref().err().cloned();
+            if let Ok(lasts) = lasts {
+                actor.loaded(&lasts);
+            }
             if actor.full.last.is_some() {
                 // Much may have changed while the storage was read.
                 actor.admit(BackupKind::Incremental, context);
+            } else if let Some(error) = unlisted {
+                actor.skip(BackupKind::Incremental, &format!("the backups cannot be listed: {error}"));
             } else {
                 actor.skip(BackupKind::Incremental, "there is no full backup yet");
             }
@@ -285,10 +362,10 @@ impl RoutineActor {
     }
 
     /// Reads from storage what was made last.
-    fn load(&self) -> impl Future<Output = Option<Lasts>> + 'static {
+    fn load(&self) -> impl Future<Output = Result<Lasts, String>> + 'static {
         let storage = Arc::clone(&self.settings.storage);
         let catalog = self.shared.catalogs.of(&storage);
-        let (routine, log) = (self.settings.name.clone(), self.log.clone());
+        let routine = self.settings.name.clone();
         let runtime = self.shared.runtime.clone();
         async move {
             // Storage is read on the multi-threaded runtime, not here where only books are kept.
@@ -298,14 +375,29 @@ impl RoutineActor {
                 Ok::<_, CatalogError>(Lasts { storage, full, incremental })
             });
             match read.await {
-                Ok(Ok(lasts)) => Some(lasts),
-                Ok(Err(e)) => {
-                    warn!(log, "the backups cannot be listed"; "error" => %e);
-                    None
-                }
-                Err(_) => None,
+                Ok(lasts) => lasts.map_err(|e| e.to_string()),
+                Err(e) => Err(format!("a worker failed: {e}")),
             }
         }
+    }
+
+    /// Reads from storage what was made last, again and again until the storage answers.
+    fn keep_loading(&mut self, context: &mut Context<Self>) {
+        if let Some(loading) = self.loading.take() {
+            context.cancel_future(loading);
+        }
+        let load = self.load();
+        self.loading = Some(context.spawn(load.into_actor(self).map(|lasts, actor, context| match lasts {
+            Ok(lasts) => {
+                actor.loaded(&lasts);
+                actor.loads.reset();
+            }
+            Err(error) => {
+                let wait = actor.loads.next_wait();
+                warn!(actor.log, "the backups cannot be listed"; "error" => error, "next_attempt_in" => ?wait);
+                actor.loading = Some(context.run_later(wait, Self::keep_loading));
+            }
+        })));
     }
 
     /// Deletes what a crash left behind.
@@ -323,11 +415,9 @@ impl RoutineActor {
         });
     }
 
-    fn loaded(&mut self, lasts: Option<&Lasts>) {
+    fn loaded(&mut self, Lasts { storage, full, incremental }: &Lasts) {
         // While it was read the routine may have moved to another storage, and a run may have ended.
-        if let Some(Lasts { storage, full, incremental }) = lasts
-            && *storage == self.settings.storage
-        {
+        if *storage == self.settings.storage {
             self.full.last = self.full.last.max(*full);
             self.incremental.last = self.incremental.last.max(*incremental);
             self.created = self.created.max(full.unwrap_or_default()).max(incremental.unwrap_or_default());
@@ -346,7 +436,7 @@ impl RoutineActor {
     fn retain(&mut self, context: &Context<Self>) {
         let routine = self.settings.name.clone();
         let lock = self.shared.readers.of(&routine).try_write_owned();
-        self.retention_due = lock.is_err();
+        self.memory().retention_due = lock.is_err();
         let Ok(alone) = lock else { return };
         let catalog = self.shared.catalogs.of(&self.settings.storage);
         let (retention, log) = (self.settings.policy.retention, self.log.clone());
@@ -376,10 +466,12 @@ impl Actor for RoutineActor {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Self::Context) {
-        self.sweep();
-        let load = self.load();
-        context.spawn(load.into_actor(self).map(|lasts, actor, _| actor.loaded(lasts.as_ref())));
-        self.schedule_all(self.shared.clock.now(), context);
+        if self.is_first {
+            self.sweep();
+        }
+        self.keep_loading(context);
+        self.schedule_all(self.start_after, context);
+        self.resume(context);
     }
 }
 
@@ -394,8 +486,7 @@ impl Handler<Configure> for RoutineActor {
         if self.settings.storage != before.storage {
             // Another storage holds other backups.
             (self.full.last, self.incremental.last) = (None, None);
-            let load = self.load();
-            context.spawn(load.into_actor(self).map(|lasts, actor, _| actor.loaded(lasts.as_ref())));
+            self.keep_loading(context);
         }
         self.schedule_all(self.shared.clock.now(), context);
     }
@@ -426,18 +517,17 @@ impl Handler<Trigger> for RoutineActor {
             self.admit(kind, context);
             return Ok(());
         }
-        if self.delayed == MOST_DELAYED {
-            return Err(RequestError::Invalid(format!(
-                "{MOST_DELAYED} backups of routine {name} are asked for already"
-            )));
+        let delayed = Delayed { kind, start };
+        {
+            let mut memory = self.memory();
+            if memory.delayed.len() == MOST_DELAYED {
+                return Err(RequestError::Invalid(format!(
+                    "{MOST_DELAYED} backups of routine {name} are asked for already"
+                )));
+            }
+            memory.delayed.push(delayed);
         }
-        self.delayed += 1;
-        let clock = Arc::clone(&self.shared.clock);
-        let wait = async move { clock.sleep_until(start).await };
-        context.spawn(wait.into_actor(self).map(move |(), actor, context| {
-            actor.delayed -= 1;
-            actor.admit(kind, context);
-        }));
+        self.start_later(delayed, context);
         Ok(())
     }
 }
@@ -512,7 +602,8 @@ impl Handler<ApplyRetention> for RoutineActor {
     type Result = ();
 
     fn handle(&mut self, _: ApplyRetention, context: &mut Self::Context) {
-        if self.retention_due {
+        let is_due = self.memory().retention_due;
+        if is_due {
             self.retain(context);
         }
     }

@@ -9,8 +9,8 @@
 //! | [`JobEnded`] | the watcher of a job | |
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
 
 use abs_config::RoutineSettings;
 use abs_engine::catalog::BackupKind;
@@ -27,8 +27,11 @@ use crate::job::Job;
 use crate::messages::restores::RestoreStatus;
 use crate::messages::system::{Event, RoutineChange};
 use crate::messages::{JobId, RequestError};
-use crate::routine::{Adopt, ApplyRetention, Configure, Retire, RoutineActor, RunEnd, RunEnded};
+use crate::routine::{
+    Adopt, ApplyRetention, Beginning, Configure, Memory, Retire, RoutineActor, RunEnd, RunEnded,
+};
 use crate::shared::Shared;
+use crate::supervise::{Step, Supervision};
 
 mod backups;
 mod config;
@@ -108,6 +111,12 @@ pub struct SupervisorActor {
 struct Routine {
     actor: Addr<RoutineActor>,
     settings: Arc<RoutineSettings>,
+    memory: Arc<std::sync::Mutex<Memory>>,
+    /// The time of its last run.
+    created: DateTime<Utc>,
+    /// When it was last known to live.
+    alive: DateTime<Utc>,
+    supervision: Supervision,
 }
 
 /// Starts a supervisor on an arbiter of its own; jobs work on `runtime`, a multi-threaded one.
@@ -205,8 +214,20 @@ impl SupervisorActor {
                     change
                 }
                 None => {
-                    let actor = self.start_routine(new, context);
-                    self.routines.insert(name.clone(), Routine { actor, settings: Arc::clone(new) });
+                    self.shared.metrics.routine_added(name);
+                    let memory = Arc::default();
+                    let (created, alive) = (DateTime::UNIX_EPOCH, self.shared.clock.now());
+                    let beginning = Beginning {
+                        settings: Arc::clone(new),
+                        memory: Arc::clone(&memory),
+                        created,
+                        is_first: true,
+                        start_after: alive,
+                    };
+                    let actor = self.start_routine(beginning, context);
+                    let (settings, supervision) = (Arc::clone(new), Supervision::new(Instant::now()));
+                    let routine = Routine { actor, settings, memory, created, alive, supervision };
+                    self.routines.insert(name.clone(), routine);
                     RoutineChange::Added
                 }
             };
@@ -236,9 +257,9 @@ impl SupervisorActor {
         }
     }
 
-    fn start_routine(&self, settings: &Arc<RoutineSettings>, context: &Context<Self>) -> Addr<RoutineActor> {
-        let routine =
-            RoutineActor::new(Arc::clone(&self.shared), context.address(), Arc::clone(settings)).start();
+    fn start_routine(&self, beginning: Beginning, context: &Context<Self>) -> Addr<RoutineActor> {
+        let settings = Arc::clone(&beginning.settings);
+        let routine = RoutineActor::new(Arc::clone(&self.shared), context.address(), beginning).start();
         // What still runs of it, or of one of its name that was removed, counts for its admission and retention.
         for (id, job) in &self.jobs {
             if let Job::Run { settings: of, kind, created, actor } = job
@@ -262,21 +283,42 @@ impl SupervisorActor {
         self.shared.publish(|at| Event::RoutineChanged { at, routine, change });
     }
 
-    /// Looks whether the routines live: one that fell is set up again.
+    /// Looks whether the routines live, and restarts those that have failed.
     fn watch(&mut self, context: &mut Context<Self>) {
-        let fallen: Vec<_> = self
-            .routines
-            .iter()
-            .filter(|(_, r)| !r.actor.connected())
-            .map(|(name, _)| name.clone())
-            .collect();
-        for name in fallen {
-            let Some(settings) = self.routines.get(&name).map(|routine| Arc::clone(&routine.settings)) else {
-                continue;
-            };
-            error!(self.shared.log, "the routine failed and is started again"; "routine" => &name);
-            let actor = self.start_routine(&settings, context);
-            self.routines.insert(name, Routine { actor, settings });
+        let (now, time) = (Instant::now(), self.shared.clock.now());
+        let mut restarts = Vec::new();
+        for (name, routine) in &mut self.routines {
+            let alive = routine.actor.connected();
+            if alive {
+                routine.alive = time;
+            }
+            match routine.supervision.look(alive, now) {
+                Step::Nothing => {}
+                Step::Failed(wait) => {
+                    let generation = routine.supervision.generation;
+                    error!(self.shared.log, "the routine failed and will be restarted";
+                        "routine" => name, "generation" => generation, "in" => ?wait);
+                }
+                Step::Restart { had_lived } => {
+                    // What became due after it failed is started, unless the actor fails of it each time.
+                    let start_after = if had_lived { routine.alive.max(routine.created) } else { time };
+                    let beginning = Beginning {
+                        settings: Arc::clone(&routine.settings),
+                        memory: Arc::clone(&routine.memory),
+                        created: routine.created,
+                        is_first: false,
+                        start_after,
+                    };
+                    restarts.push((name.clone(), beginning));
+                }
+            }
+        }
+        for (name, beginning) in restarts {
+            let actor = self.start_routine(beginning, context);
+            self.shared.metrics.routine_restarted(&name);
+            if let Some(routine) = self.routines.get_mut(&name) {
+                routine.actor = actor;
+            }
         }
     }
 }
@@ -308,6 +350,9 @@ impl Handler<StartRun> for SupervisorActor {
         }
         let id = self.shared.new_id();
         let StartRun { settings, kind, created } = start;
+        if let Some(routine) = self.routines.get_mut(&settings.name) {
+            routine.created = routine.created.max(created);
+        }
         let run_of = Arc::clone(&settings);
         let actor = BackupJobActor::run_of(&self.shared, id, run_of, kind, created, context.address());
         self.add(id, Job::Run { settings, kind, created, actor: actor.clone() });
@@ -324,7 +369,18 @@ impl Handler<JobEnded> for SupervisorActor {
             Ended::Run(end) => {
                 if let Some(Job::Run { settings, kind, created, .. }) = self.remove(id) {
                     match self.routines.get(&settings.name) {
-                        Some(routine) => routine.actor.do_send(RunEnded { id, settings, kind, created, end }),
+                        Some(routine) => {
+                            if end.kept
+                                && kind == BackupKind::Full
+                                && settings.storage == routine.settings.storage
+                            {
+                                // So that it is not forgotten if the actor has failed, or fails before it hears of this.
+                                let mut memory =
+                                    routine.memory.lock().unwrap_or_else(PoisonError::into_inner);
+                                memory.retention_due = true;
+                            }
+                            routine.actor.do_send(RunEnded { id, settings, kind, created, end });
+                        }
                         // The routine went while this ran, and the end of the run brought its metrics back.
                         None => self.shared.metrics.forget(&settings.name),
                     }

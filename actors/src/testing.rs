@@ -192,6 +192,20 @@ impl World {
         time
     }
 
+    /// Waits until a routine that failed answers again.
+    pub(crate) async fn up_again(&self, routine: &str) -> RoutineState {
+        let up = async {
+            loop {
+                match self.send(GetRoutineState { routine: routine.to_owned() }).await {
+                    Ok(state) => return state,
+                    Err(e) => assert!(e.to_string().contains("does not answer"), "{e}"),
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(HANGS, up).await.expect("it is not restarted")
+    }
+
     /// The times and namespaces of the backups of a routine.
     pub(crate) async fn backups(&self, routine: &str, kind: BackupKind) -> Vec<(String, String, u64)> {
         let list = ListBackups { routine: Some(routine.to_owned()), kind, from: None, to: None };

@@ -92,21 +92,64 @@ async fn a_routine_that_falls_is_set_up_again() {
     world.send(Strike::Routine("daily".to_owned())).await;
     let other = GetRoutineState { routine: "second".to_owned() };
     assert!(world.send(other).await.unwrap().next_full.is_some());
-    let up_again = async {
-        loop {
-            match world.send(GetRoutineState { routine: "daily".to_owned() }).await {
-                Ok(state) => break state,
-                Err(e) => assert!(e.to_string().contains("does not answer"), "{e}"),
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    let state = tokio::time::timeout(crate::testing::HANGS, up_again).await.unwrap();
+    let state = world.up_again("daily").await;
     assert_eq!(state.full.map(|run| run.id), Some(job.id));
     assert!(state.next_full.is_some());
     world.dev.knobs().lift(held);
     world.send(CancelBackups { routine: "daily".to_owned() }).await.unwrap();
     assert_eq!(world.finished().await.1, JobState::Canceled);
+}
+
+/// Protects: a routine that was restarted starts what became due meanwhile, and keeps the time of its last run, backups asked
+/// for with a delay, and due retention; restarts are counted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restarted_routine_forgets_nothing() {
+    let policy = POLICY.replace("max-retries: 2}", "max-retries: 2}, retention: {full: 1}");
+    let mut world = World::start("2026-01-01T23:30:00Z", &policy, ROUTINES).await;
+    world.write("test", 0..10).await;
+    let listed = async |world: &World| {
+        world.backups("daily", Full).await.into_iter().map(|(time, ..)| time).collect::<Vec<_>>()
+    };
+    let strike = async |world: &World| world.send(Strike::Routine("daily".to_owned())).await;
+    strike(&world).await;
+    world.clock.set("2026-01-02T00:00:00Z".parse().unwrap());
+    // The other routine has one at the same time.
+    for _ in 0..2 {
+        assert_eq!(world.finished().await, (Full, JobState::Done, None));
+    }
+    assert_eq!(listed(&world).await, ["2026-01-02T00:00:00+00:00"]);
+
+    // A run that is canceled leaves nothing in the storage that could tell its time.
+    let held = world.dev.knobs().inject(Fault::delay_reply(Kind::Query, Duration::from_secs(30)));
+    world.trigger(Full).await;
+    world.event(|event| matches!(event, Event::JobStarted { .. }).then_some(())).await;
+    world.send(CancelBackups { routine: "daily".to_owned() }).await.unwrap();
+    assert_eq!(world.finished().await.1, JobState::Canceled);
+    world.dev.knobs().lift(held);
+    let delay = Duration::from_hours(1);
+    world.send(TriggerBackup { routine: "daily".to_owned(), kind: Full, delay }).await.unwrap();
+    // As if a restore read.
+    let reads = world.shared.readers.of("daily").read_owned().await;
+    strike(&world).await;
+    world.up_again("daily").await;
+    world.trigger(Full).await;
+    assert_eq!(world.finished().await, (Full, JobState::Done, None));
+    assert_eq!(listed(&world).await, ["2026-01-02T00:00:00+00:00", "2026-01-02T00:00:00.002+00:00"]);
+
+    drop(reads);
+    strike(&world).await;
+    world.up_again("daily").await;
+    let thinned_out = async {
+        while listed(&world).await != ["2026-01-02T00:00:00.002+00:00"] {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(crate::testing::HANGS, thinned_out).await.unwrap();
+    world.clock.set("2026-01-02T01:00:00Z".parse().unwrap());
+    assert_eq!(world.finished().await, (Full, JobState::Done, None));
+    let restarts = "aerospike_backup_service_routine_restarts_total{routine=\"daily\"} 3";
+    let metrics = world.send(RenderMetrics).await;
+    assert!(metrics.contains(restarts), "{metrics}");
 }
 
 /// When the service stops, running jobs may end; those that do not in time are canceled, and nothing new begins.

@@ -244,3 +244,31 @@ async fn a_namespace_that_fails_does_not_stop_retention() {
     };
     tokio::time::timeout(HANGS, thinned_out).await.unwrap();
 }
+
+/// Protects: that backups cannot be listed is told as that, and not as if there were none; they are found when the storage is
+/// there again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storage_that_cannot_be_read_is_not_an_empty_one() {
+    let mut world = World::start(NOW, POLICY, DAILY).await;
+    world.trigger(Full).await;
+    assert_eq!(world.finished().await, (Full, JobState::Done, None));
+    let last = state(&world).await.last_full.unwrap();
+    let [there, away] = ["daily", "away"].map(|name| world.folder.path().join(name));
+    std::fs::rename(&there, &away).unwrap();
+    // A link to itself cannot be followed, not even by root.
+    std::os::unix::fs::symlink(&there, &there).unwrap();
+    world.send(crate::supervisor::testing::Strike::Routine("daily".to_owned())).await;
+    world.up_again("daily").await;
+    world.trigger(Incremental).await;
+    let (_, reason) = world.skipped().await;
+    assert!(reason.starts_with("the backups cannot be listed: cannot list"), "{reason}");
+    assert_eq!(state(&world).await.last_full, None);
+    std::fs::remove_file(&there).unwrap();
+    std::fs::rename(&away, &there).unwrap();
+    let found = async {
+        while state(&world).await.last_full != Some(last) {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(HANGS, found).await.unwrap();
+}
