@@ -16,8 +16,7 @@ pub mod system;
 
 pub use backups::{
     BackupLists, CancelBackups, GetClusterConfiguration, GetRoutineState, ListBackups, PendingRetry,
-    RoutineBackups,
-    RoutineState, RunningJob, TriggerBackup,
+    RoutineBackups, RoutineState, RunningJob, TriggerBackup,
 };
 pub use configuration::{ChangeConfig, ConfigChange, ConfigSnapshot, Edit, GetConfig, ReloadConfig};
 pub use jobs::{

@@ -375,7 +375,7 @@ mod tests {
             let stored: Config = from_json(before.as_bytes()).unwrap();
             let mut changed: Config = from_json(after.as_bytes()).unwrap();
             let found = changed.unmask(Some(&stored)).err();
-            let found: Vec<_> = found.iter().flat_map(|problems| problems.list()).collect();
+            let found: Vec<_> = found.iter().flat_map(Problems::list).collect();
             let paths: Vec<_> = found.iter().map(|problem| problem.path.as_str()).collect();
             assert_eq!(paths, keys, "{after}");
             assert!(found.iter().all(|problem| problem.message.contains("what it is sent to has changed")));

@@ -183,7 +183,7 @@ fn every_number_has_bounds_in_schema_and_check() {
             }
         } else {
             let checked = from_json::<RestorePolicy>(text.as_bytes()).and_then(|policy| policy.check(""));
-            checked.err().iter().flat_map(|problems| problems.list()).map(ToString::to_string).collect()
+            checked.err().iter().flat_map(abs_config::Problems::list).map(ToString::to_string).collect()
         }
     };
     for (name, document, count) in [("dto.Config", &config, 30), ("dto.RestorePolicy", &policy, 11)] {

@@ -151,16 +151,16 @@ pub(super) async fn check_namespaces(shared: &Shared, before: &Settings, after: 
                 && routine.namespaces.iter().all(|namespace| known.namespaces.contains(namespace))
         })
     };
-    let mut clusters: BTreeMap<&str, (&Arc<ClusterSettings>, Vec<(&String, &RoutineSettings)>)> =
-        BTreeMap::new();
+    let mut clusters: BTreeMap<&str, Vec<(&String, &RoutineSettings)>> = BTreeMap::new();
     for (name, routine) in &after.routines {
         if !routine.namespaces.is_empty() && !known(name, routine) {
-            let cluster = clusters.entry(&routine.cluster_name);
-            cluster.or_insert((&routine.cluster, Vec::new())).1.push((name, &**routine));
+            clusters.entry(&routine.cluster_name).or_default().push((name, routine));
         }
     }
-    let checks = clusters.into_iter().map(|(cluster, (settings, routines))| async move {
-        let there = match timeout(PROBE, namespaces_of(shared, settings)).await {
+    let checks = clusters.into_iter().map(|(cluster, routines)| async move {
+        // Each cluster has a routine.
+        let Some((_, first)) = routines.first() else { return Vec::new() };
+        let there = match timeout(PROBE, namespaces_of(shared, &first.cluster)).await {
             Ok(Ok(there)) => there,
             Ok(Err(error)) => {
                 warn!(shared.log, "the namespaces of routines cannot be checked"; "cluster" => cluster, "error" => error);
@@ -192,7 +192,8 @@ pub(super) async fn check_namespaces(shared: &Shared, before: &Settings, after: 
 async fn namespaces_of(shared: &Shared, cluster: &Arc<ClusterSettings>) -> Result<BTreeSet<String>, String> {
     let lease = shared.clusters.lease(cluster).await.map_err(|e| e.to_string())?;
     let answers = lease.cluster.info_all("namespaces").await.map_err(|e| e.to_string())?;
-    let names = answers.iter().flat_map(|(_, answer)| answer.split(';')).filter(|name| !name.is_empty());
+    let names =
+        answers.answers.iter().flat_map(|(_, answer)| answer.split(';')).filter(|name| !name.is_empty());
     Ok(names.map(str::to_owned).collect())
 }
 
