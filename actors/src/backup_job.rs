@@ -200,7 +200,8 @@ impl BackupJobActor {
         let routine = settings.name.clone();
         let log = shared.log.new(o!("job" => id.0, "routine" => routine.clone(), "type" => kind.as_str()));
         let load = NodeLoad::new(settings.policy.max_concurrent_nodes);
-        let run = RoutineRun { shared: Arc::clone(shared), settings, kind, created, log: log.clone() };
+        let begun = shared.clock.steady();
+        let run = RoutineRun { shared: Arc::clone(shared), settings, kind, created, begun, log: log.clone() };
         backup_run::announce_start(shared, &log, id, &routine, kind);
         let work = Some((routine, kind, created));
         let beginning = Beginning { shared: Arc::clone(shared), id, work, log, load, supervisor };

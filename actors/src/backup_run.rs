@@ -3,20 +3,22 @@
 //! Namespaces are backed up at the same time and fail alone: a namespace that fails is tried again as the retry policy
 //! says, and what is whole of the others stays. A run that is canceled leaves nothing.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use abs_cluster::Cluster;
+use abs_asb::EncryptionKey;
+use abs_cluster::{Cluster, ClusterError, ClusterTime};
 use abs_config::{IncrementalMode, RoutineSettings};
-use abs_engine::catalog::{BackupKind, Catalog, CatalogError, namespace_folder, run_folder};
+use abs_engine::catalog::{
+    BackupKind, Base, Catalog, CatalogError, Foundations, Misdated, namespace_folder, run_folder,
+};
 use abs_engine::{
     BackupLimits, BackupPlan, BackupProgress, BackupReport, BackupRun, EngineError, NamespaceLimits,
 };
 use abs_storage::{ObjectPath, Storage};
 use actix::Addr;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 use slog::{Logger, error, info, warn};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -79,12 +81,20 @@ pub(crate) struct RoutineRun {
     pub settings: Arc<RoutineSettings>,
     pub kind: BackupKind,
     pub created: DateTime<Utc>,
+    /// The steady time at `created`.
+    pub begun: Duration,
     pub log: Logger,
 }
 
 /// The end of a run that fell before it could say anything.
 pub(crate) fn failed(error: &EngineError) -> RunEnd {
-    RunEnd { state: JobState::Failed, error: Some(error.to_string()), totals: Totals::default(), kept: false }
+    RunEnd {
+        state: JobState::Failed,
+        error: Some(error.to_string()),
+        totals: Totals::default(),
+        kept: false,
+        full_due: None,
+    }
 }
 
 impl RoutineRun {
@@ -95,7 +105,14 @@ impl RoutineRun {
         cancel: &CancellationToken,
     ) -> (Result<Vec<BackupReport>, EngineError>, RunEnd) {
         let began = Instant::now();
-        let Made { reports, error, is_foreign } = self.namespaces(job, cancel).await;
+        let Made { reports, mut error, is_foreign } = self.namespaces(job, cancel).await;
+        let full_due = match error.take() {
+            Some(RunError::FullDue(due)) if !cancel.is_cancelled() => Some(due.to_string()),
+            other => {
+                error = other;
+                None
+            }
+        };
         // Whatever else went wrong: somebody wished it to end.
         let is_canceled = error.is_some() && cancel.is_cancelled();
         let mut end = RunEnd {
@@ -107,6 +124,7 @@ impl RoutineRun {
             error: error.as_ref().filter(|_| !is_canceled).map(ToString::to_string),
             totals: Totals { duration: began.elapsed(), ..Totals::default() },
             kept: false,
+            full_due,
         };
         for report in reports.iter().filter(|report| !report.empty) {
             end.totals.records += report.metadata.record_count;
@@ -152,11 +170,13 @@ impl RoutineRun {
         let run = Arc::new(self.clone());
         let mut namespaces = JoinSet::new();
         let shares = prepared.limits.divide(prepared.namespaces.len());
-        for ((place, plan), limits) in prepared.namespaces.into_iter().zip(shares) {
+        for ((place, plan, base), limits) in prepared.namespaces.into_iter().zip(shares) {
             let (run, job, cancel) = (Arc::clone(&run), job.clone(), cancel.clone());
             namespaces.spawn(async move {
-                let work =
-                    || async { Ok(attempt(&job, &place, &plan, run.created, &limits, &cancel).await?) };
+                let work = || async {
+                    let plan = run.dated(&place, &plan, base, &cancel).await?;
+                    Ok(attempt(&job, &place, &plan, run.created, &limits, &cancel).await?)
+                };
                 let result = run.tried(&job, &Step::Namespace(plan.namespace.clone()), &cancel, work).await;
                 if let Err(e) = &result
                     && !matches!(e, RunError::Engine(EngineError::Canceled))
@@ -198,8 +218,7 @@ impl RoutineRun {
     ) -> Result<Prepared, RunError> {
         let settings = &self.settings;
         let canceled = || RunError::Engine(EngineError::Canceled);
-        // A backup whose time is still to come was made by a clock that was ahead: what has changed since is older than it.
-        let until = self.created.min(self.shared.clock.now());
+        let selection = self.plan("", None).selection();
         let ask = || async {
             // Questions may be dropped at any moment.
             let asked = cancel.run_until_cancelled(async {
@@ -210,10 +229,15 @@ impl RoutineRun {
                 };
                 let key =
                     settings::key(&settings.policy.encryption, settings.encryption_key.as_ref()).await?;
+                let later = self.mark_suspects().await;
                 let foundations = match self.kind {
-                    BackupKind::Full => BTreeMap::new(),
+                    // What it finds there is no reason not to make a full backup.
+                    BackupKind::Full => Foundations::default(),
                     BackupKind::Incremental => {
-                        self.catalog().foundations(&settings.name, &namespaces, until).await?
+                        let (catalog, later) = (self.catalog(), later?);
+                        catalog
+                            .foundations(&settings.name, &namespaces, self.created, &selection, &later)
+                            .await?
                     }
                 };
                 Ok::<_, RunError>((lease, namespaces, key, foundations))
@@ -221,9 +245,12 @@ impl RoutineRun {
             asked.await.ok_or_else(canceled)?
         };
         let (lease, names, key, foundations) = self.tried(job, &Step::Questions, cancel, ask).await?;
-        if self.kind == BackupKind::Incremental && foundations.is_empty() {
-            // The routine has full backups, but of other namespaces or of times to come.
-            return Err(CatalogError::NoBackup { routine: settings.name.clone(), time: until }.into());
+        if let Some(due) = foundations.full_due {
+            return Err(due.into());
+        }
+        if self.kind == BackupKind::Incremental && foundations.of.is_empty() {
+            // The routine has full backups, but of other namespaces.
+            return Err(CatalogError::NoBackup { routine: settings.name.clone(), time: self.created }.into());
         }
         let run = self.folder()?;
         if self.kind == BackupKind::Full && settings.policy.with_cluster_configuration {
@@ -238,18 +265,13 @@ impl RoutineRun {
         }
         let mut namespaces = Vec::new();
         for name in names {
-            let mut plan = BackupPlan::from_settings(&settings.policy, &name, key.clone());
-            plan.sets.clone_from(&settings.sets);
-            plan.bins.clone_from(&settings.bins);
-            plan.filter.clone_from(&settings.filter);
-            plan.partitions = settings::partitions(settings);
-            plan.prefer_racks.clone_from(&settings.cluster.prefer_racks);
+            let (mut plan, mut base) = (self.plan(&name, key.clone()), None);
             if self.kind == BackupKind::Incremental {
-                let Some(foundation) = foundations.get(&name) else {
+                let Some(foundation) = foundations.of.get(&name) else {
                     info!(self.log, "namespace skipped: it has no full backup yet"; "namespace" => &name);
                     continue;
                 };
-                plan.modified_after = Some(match settings.policy.incremental_mode {
+                base = Some(match settings.policy.incremental_mode {
                     IncrementalMode::Differential => foundation.last,
                     IncrementalMode::Cumulative => foundation.full,
                 });
@@ -262,13 +284,127 @@ impl RoutineRun {
                 storage: Arc::clone(self.catalog().storage()),
                 folder: namespace_folder(&run, &name).map_err(CatalogError::from)?,
             };
-            namespaces.push((place, plan));
+            namespaces.push((place, plan, base));
         }
         let limits = match namespaces.first() {
-            Some((_, plan)) => BackupLimits::new(plan, lease.scans.clone()),
+            Some((_, plan, _)) => BackupLimits::new(plan, lease.scans.clone()),
             None => BackupLimits::new(&BackupPlan::new(""), None),
         };
         Ok(Prepared { lease, limits, namespaces })
+    }
+
+    /// What is backed up of a namespace, without bounds of time.
+    fn plan(&self, namespace: &str, key: Option<EncryptionKey>) -> BackupPlan {
+        let settings = &self.settings;
+        let mut plan = BackupPlan::from_settings(&settings.policy, namespace, key);
+        plan.sets.clone_from(&settings.sets);
+        plan.bins.clone_from(&settings.bins);
+        plan.filter.clone_from(&settings.filter);
+        plan.partitions = settings::partitions(settings);
+        plan.prefer_racks.clone_from(&settings.cluster.prefer_racks);
+        plan
+    }
+
+    async fn mark_suspects(&self) -> Result<Misdated, CatalogError> {
+        let latest = latest_true(&self.settings, self.shared.clock.now());
+        mark_suspects(&self.catalog(), &self.settings.name, latest, &self.log).await
+    }
+
+    /// Reads the cluster's clock, and sets the bounds of time of a plan that builds on `base`.
+    async fn dated(
+        &self,
+        place: &Place,
+        plan: &BackupPlan,
+        base: Option<Base>,
+        cancel: &CancellationToken,
+    ) -> Result<BackupPlan, RunError> {
+        let mut plan = plan.clone();
+        let reading = if plan.no_records {
+            Reading { now: self.shared.clock.now(), since_start: Duration::ZERO, time: None }
+        } else {
+            self.read_clock(&place.cluster, &plan, cancel).await?
+        };
+        let now = reading.now;
+        plan.cluster_time = reading.at_start();
+        let namespace = plan.namespace.as_str();
+        let overlap =
+            TimeDelta::from_std(self.settings.policy.overlap).unwrap_or(TimeDelta::MAX).max(ADJUSTED);
+        let cluster_now = reading.time.and_then(|time| DateTime::from_timestamp_millis(time.earliest));
+        match cluster_now {
+            Some(cluster_now) if (cluster_now - now).abs() > overlap => {
+                warn!(
+                    self.log, "the clocks of the cluster and of this service differ";
+                    "namespace" => namespace, "cluster" => %cluster_now, "service" => %now
+                );
+            }
+            None if !plan.no_records
+                && self.shared.is_news(format!("clock of {}/{namespace}", self.settings.name)) =>
+            {
+                warn!(
+                    self.log, "the clock of the cluster cannot be read: that of this service is used instead";
+                    "namespace" => namespace
+                );
+            }
+            _ => {}
+        }
+        if let Some(base) = base {
+            let bound = lower_bound(base, self.settings.policy.overlap, now, cluster_now);
+            plan.from = Some(base.created);
+            plan.modified_after = Some(bound);
+            let usual = base.cluster_created.unwrap_or(base.created);
+            if usual - bound > overlap + overlap {
+                warn!(
+                    self.log, "one of the clocks of the cluster and of this service was set since the last backup: \
+                               changes since an earlier time are read again";
+                    "namespace" => namespace, "since" => %bound
+                );
+            }
+        }
+        Ok(plan)
+    }
+
+    /// Reads the cluster's clock. A node that leaves just now is no reason to fail. For the exact time that a sealed backup
+    /// ends at, the quickest of a few readings counts.
+    async fn read_clock(
+        &self,
+        cluster: &Cluster,
+        plan: &BackupPlan,
+        cancel: &CancellationToken,
+    ) -> Result<Reading, RunError> {
+        let (mut attempt, mut best) = (0, None::<(Duration, Reading)>);
+        for _ in 0..if plan.sealed { READINGS } else { 1 } {
+            let cluster_time = loop {
+                let (now, steady) = (self.shared.clock.now(), self.shared.clock.steady());
+                let read = cancel.run_until_cancelled(cluster.time(&plan.namespace)).await;
+                let error = match read.ok_or(EngineError::Canceled)? {
+                    Ok(time) => {
+                        let took = self.shared.clock.steady().saturating_sub(steady);
+                        if best.as_ref().is_none_or(|(other, _)| took < *other) {
+                            best = Some((
+                                took,
+                                Reading { now, since_start: steady.saturating_sub(self.begun), time },
+                            ));
+                        }
+                        break time;
+                    }
+                    Err(e) => e,
+                };
+                let may_pass = error.is_transient() || matches!(error, ClusterError::NoNode(_));
+                let wait = plan.retry.wait(attempt).filter(|_| may_pass);
+                let Some(wait) = wait else { return Err(EngineError::from(error).into()) };
+                attempt += 1;
+                let slept = cancel.run_until_cancelled(tokio::time::sleep(wait)).await;
+                slept.ok_or(EngineError::Canceled)?;
+            };
+            if cluster_time.is_none() || best.as_ref().is_some_and(|(took, _)| *took < QUICK) {
+                break;
+            }
+        }
+        let Some((took, mut reading)) = best else { return Err(EngineError::Canceled.into()) };
+        // The nodes may have been asked late in a slow reading.
+        let slow = TimeDelta::from_std(took.saturating_sub(SLOW)).unwrap_or(TimeDelta::MAX);
+        reading.now = (reading.now + slow).trunc_subsecs(3);
+        Ok(reading)
     }
 
     /// Does `work`, and again as the retry policy says while it fails for reasons that may pass.
@@ -331,11 +467,95 @@ impl fmt::Display for Step {
     }
 }
 
+/// How often the cluster's clock is read at most, until a reading is quick.
+const READINGS: usize = 3;
+/// A reading that takes no longer is as good as one of a moment.
+const QUICK: Duration = Duration::from_millis(50);
+/// One that takes longer may be of any moment in between.
+const SLOW: Duration = Duration::from_secs(1);
+
+/// A reading of the cluster's clock.
+struct Reading {
+    /// When it began by the service's clock, and how long after the start of the run.
+    now: DateTime<Utc>,
+    since_start: Duration,
+    time: Option<ClusterTime>,
+}
+
+impl Reading {
+    /// What the cluster's clock said when the run was started.
+    fn at_start(&self) -> Option<ClusterTime> {
+        let ClusterTime { earliest, latest } = self.time?;
+        let since = i64::try_from(self.since_start.as_millis()).ok()?;
+        Some(ClusterTime { earliest: earliest.checked_sub(since)?, latest: latest.checked_sub(since)? })
+    }
+}
+
+/// Clocks are put right by less than this all the time.
+const ADJUSTED: TimeDelta = TimeDelta::seconds(1);
+
+/// By how much the service's clock may be wrong before it matters: the overlap, but never for long, because the next run
+/// waits for the time of the one before.
+pub(crate) fn tolerance(settings: &RoutineSettings) -> TimeDelta {
+    TimeDelta::from_std(settings.policy.overlap)
+        .unwrap_or(TimeDelta::MAX)
+        .clamp(ADJUSTED, TimeDelta::minutes(1))
+}
+
+/// The latest time that a backup can truly have when the clock says `now`.
+pub(crate) fn latest_true(settings: &RoutineSettings, now: DateTime<Utc>) -> DateTime<Utc> {
+    now.checked_add_signed(tolerance(settings)).unwrap_or(DateTime::<Utc>::MAX_UTC)
+}
+
+/// Marks the backups of a routine that are dated later than `latest`, and tells of them.
+pub(crate) async fn mark_suspects(
+    catalog: &Catalog,
+    routine: &str,
+    latest: DateTime<Utc>,
+    log: &Logger,
+) -> Result<Misdated, CatalogError> {
+    let found = catalog.mark_suspects(routine, latest).await;
+    match &found {
+        Ok(found) => {
+            for backup in &found.marked {
+                warn!(
+                    log, "a backup is dated in the future, as a wrong clock made it: it is left out from now on, and the \
+                          next backup is a full one";
+                    "backup" => %backup.key, "dated" => %backup.created
+                );
+            }
+        }
+        Err(e) => warn!(log, "backups that are dated in the future cannot be looked for"; "error" => %e),
+    }
+    found
+}
+
+/// The lower bound of the last update of records that are not in the backup `base`, by the cluster's clock; `now` and
+/// `cluster_now` are the times of both clocks at this moment.
+///
+/// Setting one of the clocks changes their difference. A cluster whose clock was set back since the backup may have stamped
+/// changes with times before it, but with none before the time that the clock, set back as it is now, would have shown at
+/// the backup.
+fn lower_bound(
+    base: Base,
+    overlap: Duration,
+    now: DateTime<Utc>,
+    cluster_now: Option<DateTime<Utc>>,
+) -> DateTime<Utc> {
+    let then = base.cluster_created.unwrap_or(base.created);
+    let as_of_now = cluster_now.and_then(|cluster_now| base.created.checked_add_signed(cluster_now - now));
+    let overlap = TimeDelta::from_std(overlap).unwrap_or(TimeDelta::MAX);
+    let bound = as_of_now.map_or(then, |as_of_now| as_of_now.min(then)).checked_sub_signed(overlap);
+    // What would be out of range for the server is before all records.
+    bound.unwrap_or(DateTime::UNIX_EPOCH).max(DateTime::UNIX_EPOCH)
+}
+
 /// What is known before the first namespace begins.
 struct Prepared {
     lease: Arc<Lease>,
     limits: Arc<BackupLimits>,
-    namespaces: Vec<(Place, BackupPlan)>,
+    /// Where, what, and what it builds on.
+    namespaces: Vec<(Place, BackupPlan, Option<Base>)>,
 }
 
 /// What became of the namespaces.
@@ -367,13 +587,17 @@ pub(crate) fn announce_end(
     let Totals { records, bytes, duration } = end.totals;
     match (&end.error, end.state) {
         (Some(e), _) => error!(log, "backup failed"; "error" => e),
+        (None, _) if end.full_due.is_some() => {
+            warn!(log, "a full backup is made in place of this incremental one"; "reason" => &end.full_due);
+        }
         (None, JobState::Canceled) => warn!(log, "backup canceled"),
         (None, _) if !end.kept => info!(log, "backup done: nothing has changed"),
         (None, _) => {
             info!(log, "backup done"; "records" => records, "bytes" => bytes, "seconds" => duration.as_secs_f64());
         }
     }
-    shared.metrics.backup_ended(routine, kind, end.state.into(), end.totals, created);
+    let outcome = if end.full_due.is_some() { Outcome::Skip } else { end.state.into() };
+    shared.metrics.backup_ended(routine, kind, outcome, end.totals, created);
     let work = JobWork::Backup { routine: routine.to_owned(), kind };
     let (state, error) = (end.state, end.error.clone());
     Event::JobFinished { at: shared.clock.now(), job: JobLabel { id, work }, state, error, progress }

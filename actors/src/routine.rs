@@ -8,8 +8,10 @@
 //! | [`GetState`] | supervisor | a [`RoutineState`] |
 //! | [`RunEnded`] | supervisor | |
 //! | [`Adopt`] | supervisor, of each run that goes on when the actor is started | |
+//! | [`ClockSet`] | supervisor | |
 //! | [`ApplyRetention`] | supervisor, when a restore ended; itself, when retention was applied | |
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,11 +26,12 @@ use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 use slog::{Logger, error, info, o, warn};
 
 use crate::backup_job::{BackupJobActor, GetProgress};
+use crate::backup_run::{latest_true, mark_suspects, tolerance};
 use crate::job::Cancel;
 use crate::messages::system::Event;
 use crate::messages::{JobId, JobState, RequestError, RoutineState};
 use crate::metrics::{Outcome, Totals};
-use crate::shared::Shared;
+use crate::shared::{Jumps, Shared};
 use crate::supervise::Backoff;
 use crate::supervisor::{NoRun, StartRun, SupervisorActor};
 
@@ -83,6 +86,8 @@ pub(crate) struct RunEnd {
     pub totals: Totals,
     /// A backup is there now; an empty incremental one leaves nothing.
     pub kept: bool,
+    /// Why a full backup is to be made in place of this incremental one, which did nothing.
+    pub full_due: Option<String>,
 }
 
 /// A run that went on while its routine's actor was started again, or is canceled while its routine is added again.
@@ -96,6 +101,11 @@ pub(crate) struct Adopt {
     pub created: DateTime<Utc>,
     pub actor: Addr<BackupJobActor>,
 }
+
+/// The clock was set.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct ClockSet;
 
 /// Deletes what the policy keeps no longer, unless a restore of the routine reads.
 #[derive(Debug, Message)]
@@ -139,6 +149,14 @@ pub(crate) struct RoutineActor {
     incremental: Lane,
     /// Of the last run: each run has a time of its own.
     created: DateTime<Utc>,
+    /// Why the next backup is a full one, unless the storage says why.
+    full_due: Option<&'static str>,
+    /// Folders of no run that the log has warned of.
+    strays: BTreeSet<ObjectPath>,
+    /// The jumps of the clock that were noticed.
+    jumps: Jumps,
+    /// By how much the clock was set back since the last full backup.
+    set_back: TimeDelta,
     memory: Arc<Mutex<Memory>>,
     /// The first actor of the routine, not one that was restarted.
     is_first: bool,
@@ -185,7 +203,10 @@ impl RoutineActor {
         Beginning { settings, memory, created, is_first, start_after }: Beginning,
     ) -> Self {
         let log = shared.log.new(o!("routine" => settings.name.clone()));
+        let jumps = shared.look_at_clock();
         Self {
+            jumps,
+            set_back: TimeDelta::zero(),
             shared,
             supervisor,
             settings,
@@ -198,6 +219,8 @@ impl RoutineActor {
             start_after,
             loading: None,
             loads: Backoff::default(),
+            full_due: None,
+            strays: BTreeSet::new(),
         }
     }
 
@@ -224,7 +247,9 @@ impl RoutineActor {
 
     fn start_later(&self, delayed: Delayed, context: &mut Context<Self>) {
         let clock = Arc::clone(&self.shared.clock);
-        let wait = async move { clock.sleep_until(delayed.start).await };
+        // A clock that is set moves no delay.
+        let wait = (delayed.start - self.shared.clock.now()).to_std().unwrap_or_default();
+        let wait = async move { clock.sleep(wait).await };
         context.spawn(wait.into_actor(self).map(move |(), actor, context| {
             {
                 let mut memory = actor.memory();
@@ -295,6 +320,7 @@ impl RoutineActor {
         if self.settings.disabled {
             return;
         }
+        self.notice_jumps(context);
         let alone = kind == BackupKind::Full || self.settings.policy.concurrent_incremental;
         if self.lane(kind).is_busy() && (kind == BackupKind::Full || !alone) {
             return self.skip(kind, "the one before is still running");
@@ -305,6 +331,10 @@ impl RoutineActor {
         if self.full.is_busy() && !alone {
             return self.skip(kind, "a full backup is running");
         }
+        if let Some(reason) = self.full_due {
+            warn!(self.log, "a full backup is made in place of an incremental one"; "reason" => reason);
+            return self.admit(BackupKind::Full, context);
+        }
         if self.full.last.is_some() {
             return self.start(kind, context);
         }
@@ -312,14 +342,20 @@ impl RoutineActor {
         let load = self.load();
         context.spawn(load.into_actor(self).map(|lasts, actor, context| {
             let unlisted = lasts.as_ref().err().cloned();
+            let mut is_full_suspect = false;
             if let Ok(lasts) = lasts {
-                actor.loaded(&lasts);
+                is_full_suspect = lasts.is_full_suspect;
+                actor.loaded(lasts);
             }
             if actor.full.last.is_some() {
                 // Much may have changed while the storage was read.
                 actor.admit(BackupKind::Incremental, context);
             } else if let Some(error) = unlisted {
                 actor.skip(BackupKind::Incremental, &format!("the backups cannot be listed: {error}"));
+            } else if is_full_suspect {
+                // Otherwise incremental backups would wait for the next scheduled full one.
+                actor.full_due = Some("the times of all full backups are wrong");
+                actor.admit(BackupKind::Incremental, context);
             } else {
                 actor.skip(BackupKind::Incremental, "there is no full backup yet");
             }
@@ -339,10 +375,24 @@ impl RoutineActor {
     }
 
     fn start(&mut self, kind: BackupKind, context: &mut Context<Self>) {
-        // Runs are told apart by their times, which are folders of the storage.
-        let now = self.shared.clock.now().trunc_subsecs(3);
-        self.created = now.max(self.created + TimeDelta::milliseconds(1));
         self.lane(kind).starting = true;
+        // The time of a run names its folder, so no two runs have the same, and it is later than those of the backups that
+        // the run may build on. A backup dated further in the future is none of them.
+        let now = self.shared.clock.now().trunc_subsecs(3);
+        let last = self.created.max(self.full.last.max(self.incremental.last).unwrap_or_default());
+        if last >= now && last <= latest_true(&self.settings, now) {
+            let clock = Arc::clone(&self.shared.clock);
+            let wait = (last - now).to_std().unwrap_or_default() + Duration::from_millis(1);
+            let waited = async move { clock.sleep(wait).await };
+            context.spawn(waited.into_actor(self).map(move |(), actor, context| {
+                actor.lane(kind).starting = false;
+                if !actor.settings.disabled {
+                    actor.start(kind, context);
+                }
+            }));
+            return;
+        }
+        self.created = now;
         let folder = folder(&self.settings, kind, self.created);
         let start = StartRun { settings: Arc::clone(&self.settings), kind, created: self.created };
         let asked = self.supervisor.send(start);
@@ -361,18 +411,24 @@ impl RoutineActor {
         }));
     }
 
-    /// Reads from storage what was made last.
+    /// Reads from storage what was made last, and marks what is dated in the future.
     fn load(&self) -> impl Future<Output = Result<Lasts, String>> + 'static {
         let storage = Arc::clone(&self.settings.storage);
         let catalog = self.shared.catalogs.of(&storage);
-        let routine = self.settings.name.clone();
+        let (routine, log) = (self.settings.name.clone(), self.log.clone());
+        let latest = latest_true(&self.settings, self.shared.clock.now());
         let runtime = self.shared.runtime.clone();
         async move {
             // Storage is read on the multi-threaded runtime, not here where only books are kept.
             let read = runtime.spawn(async move {
-                let full = catalog.last(&routine, BackupKind::Full).await?;
-                let incremental = catalog.last(&routine, BackupKind::Incremental).await?;
-                Ok::<_, CatalogError>(Lasts { storage, full, incremental })
+                // A storage that cannot be written to may still be readable.
+                let misdated = mark_suspects(&catalog, &routine, latest, &log).await.unwrap_or_default();
+                let full = catalog.last(&routine, BackupKind::Full, ..=latest).await?;
+                let incremental = catalog.last(&routine, BackupKind::Incremental, ..=latest).await?;
+                let is_full_suspect =
+                    full.is_none() && !catalog.list(&routine, BackupKind::Full, ..).await?.backups.is_empty();
+                let strays = misdated.strays;
+                Ok::<_, CatalogError>(Lasts { storage, latest, full, is_full_suspect, incremental, strays })
             });
             match read.await {
                 Ok(lasts) => lasts.map_err(|e| e.to_string()),
@@ -389,7 +445,7 @@ impl RoutineActor {
         let load = self.load();
         self.loading = Some(context.spawn(load.into_actor(self).map(|lasts, actor, context| match lasts {
             Ok(lasts) => {
-                actor.loaded(&lasts);
+                actor.loaded(lasts);
                 actor.loads.reset();
             }
             Err(error) => {
@@ -415,13 +471,41 @@ impl RoutineActor {
         });
     }
 
-    fn loaded(&mut self, Lasts { storage, full, incremental }: &Lasts) {
+    fn loaded(&mut self, lasts: Lasts) {
+        let Lasts { storage, latest, full, incremental, strays, .. } = lasts;
         // While it was read the routine may have moved to another storage, and a run may have ended.
-        if *storage == self.settings.storage {
-            self.full.last = self.full.last.max(*full);
-            self.incremental.last = self.incremental.last.max(*incremental);
-            self.created = self.created.max(full.unwrap_or_default()).max(incremental.unwrap_or_default());
+        if storage == self.settings.storage {
+            let newer = |known: Option<DateTime<Utc>>, read| known.filter(|known| *known <= latest).max(read);
+            self.full.last = newer(self.full.last, full);
+            self.incremental.last = newer(self.incremental.last, incremental);
+            for stray in strays {
+                if self.strays.insert(stray.clone()) {
+                    warn!(self.log, "a folder is passed over: its name says no time at which a backup can have begun"; "folder" => %stray);
+                }
+            }
         }
+    }
+
+    /// Looks whether the clock was set: schedules go by it, and the times of backups.
+    fn notice_jumps(&mut self, context: &mut Context<Self>) {
+        let jumps = self.shared.look_at_clock();
+        let before = std::mem::replace(&mut self.jumps, jumps);
+        if before == jumps {
+            return;
+        }
+        let now = self.shared.clock.now();
+        for kind in BackupKind::ALL {
+            // What is due already starts by itself, once.
+            if self.lane(kind).next.is_none_or(|next| next > now) {
+                self.schedule(kind, now, context);
+            }
+        }
+        self.set_back += jumps.set_back - before.set_back;
+        if self.set_back > tolerance(&self.settings) {
+            // The cluster's clock may have been set back with it, which the difference of both does not tell.
+            self.full_due = Some("the clock was set back");
+        }
+        self.keep_loading(context);
     }
 
     fn cancel_runs(&self) {
@@ -440,12 +524,18 @@ impl RoutineActor {
         let Ok(alone) = lock else { return };
         let catalog = self.shared.catalogs.of(&self.settings.storage);
         let (retention, log) = (self.settings.policy.retention, self.log.clone());
+        let latest = latest_true(&self.settings, self.shared.clock.now());
         // A run that goes on has no metadata.yaml yet, as what a crash leaves has none.
         let runs = self.full.runs.iter().chain(&self.incremental.runs);
         let in_use: Vec<_> = runs.filter_map(|run| run.folder.clone()).collect();
         let routine_actor = context.address();
         self.shared.runtime.spawn(async move {
-            match catalog.apply_retention(&routine, retention, &in_use).await {
+            // What is dated in the future would count as the newest for ever.
+            let applied = match mark_suspects(&catalog, &routine, latest, &log).await {
+                Ok(_) => catalog.apply_retention(&routine, retention, &in_use).await,
+                Err(e) => Err(e),
+            };
+            match applied {
                 Ok(deleted) => {
                     for run in deleted {
                         info!(log, "deleted, as the retention policy says"; "backup" => %run);
@@ -580,6 +670,12 @@ impl Handler<RunEnded> for RoutineActor {
         }
         if end.kept {
             lane.last = lane.last.max(Some(created));
+            if kind == BackupKind::Full {
+                (self.full_due, self.set_back) = (None, TimeDelta::zero());
+            }
+        }
+        if end.full_due.is_some() {
+            self.admit(BackupKind::Full, context);
         }
         // Also when another namespace has failed: what was kept takes room.
         if end.kept && kind == BackupKind::Full {
@@ -595,6 +691,14 @@ impl Handler<Adopt> for RoutineActor {
         let Adopt { id, settings, kind, created, actor } = adopted;
         let folder = folder(&settings, kind, created);
         self.lane(kind).runs.push(Run { id, actor, folder });
+    }
+}
+
+impl Handler<ClockSet> for RoutineActor {
+    type Result = ();
+
+    fn handle(&mut self, _: ClockSet, context: &mut Self::Context) {
+        self.notice_jumps(context);
     }
 }
 
@@ -619,6 +723,12 @@ fn folder(settings: &RoutineSettings, kind: BackupKind, created: DateTime<Utc>) 
 struct Lasts {
     /// Where.
     storage: Arc<StorageSettings>,
+    /// The latest possible time of a backup.
+    latest: DateTime<Utc>,
     full: Option<DateTime<Utc>>,
+    /// Whether there are full backups, but none whose time is right.
+    is_full_suspect: bool,
     incremental: Option<DateTime<Utc>>,
+    /// Folders that are named like those of runs, but of no possible time.
+    strays: Vec<ObjectPath>,
 }

@@ -2,7 +2,7 @@
 
 use abs_config::SecretError;
 use abs_engine::EngineError;
-use abs_engine::catalog::CatalogError;
+use abs_engine::catalog::{CatalogError, FullDue};
 
 use crate::shared::LeaseError;
 
@@ -17,6 +17,9 @@ pub(crate) enum RunError {
     Lease(#[from] LeaseError),
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// An incremental backup has nothing to build on.
+    #[error("a full backup is due: {0}")]
+    FullDue(#[from] FullDue),
 }
 
 /// Why the encryption key cannot be used.
@@ -36,7 +39,7 @@ impl RunError {
         match self {
             Self::Engine(e) => e.is_transient(),
             Self::Catalog(CatalogError::Storage(e)) => e.is_transient(),
-            Self::Catalog(_) | Self::Key(KeyError::Bad(_) | KeyError::Missing) => false,
+            Self::FullDue(_) | Self::Catalog(_) | Self::Key(KeyError::Bad(_) | KeyError::Missing) => false,
             Self::Lease(LeaseError::Cluster(e)) => e.is_transient(),
             Self::Lease(LeaseError::Secret(e)) | Self::Key(KeyError::Secret(e)) => e.is_transient(),
         }

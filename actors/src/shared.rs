@@ -1,6 +1,6 @@
 //! What all actors share: the runtime for work, the clock, the log, the metrics, the events; clusters and catalogs in use.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -9,8 +9,8 @@ use std::time::Duration;
 use abs_cluster::{Cluster, ClusterError};
 use abs_config::{ClusterSettings, StorageSettings};
 use abs_engine::catalog::Catalog;
-use chrono::{DateTime, Utc};
-use slog::Logger;
+use chrono::{DateTime, TimeDelta, Utc};
+use slog::{Logger, warn};
 use tokio::runtime::Handle;
 use tokio::sync::{RwLock, Semaphore, broadcast};
 
@@ -21,6 +21,25 @@ use crate::metrics::Metrics;
 
 /// Events that a slow listener may be behind.
 const EVENTS: usize = 1024;
+
+/// A clock that moved by less than this between two looks is being adjusted, as it always is, and was not set.
+const ADJUSTED: TimeDelta = TimeDelta::seconds(1);
+
+/// How often the clock was set since the service was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Jumps {
+    count: u64,
+    /// By how much it was set back, in all.
+    pub set_back: TimeDelta,
+}
+
+/// What the clock said when it was last looked at.
+#[derive(Debug)]
+struct Look {
+    time: DateTime<Utc>,
+    steady: Duration,
+    jumps: Jumps,
+}
 
 /// What all actors share.
 #[derive(Debug)]
@@ -35,6 +54,9 @@ pub(crate) struct Shared {
     pub catalogs: Catalogs,
     pub readers: Readers,
     last_id: AtomicU64,
+    look: Mutex<Look>,
+    /// What was told in the log once and need not be told again.
+    told: Mutex<HashSet<String>>,
     /// What goes wrong in the workers of runs.
     #[cfg(test)]
     pub fault: Mutex<Option<abs_engine::Fault>>,
@@ -46,7 +68,9 @@ impl Shared {
         clock: Arc<dyn Clock>,
         log: Logger,
     ) -> Result<Self, prometheus::Error> {
+        let look = Look { time: clock.now(), steady: clock.steady(), jumps: Jumps::default() };
         Ok(Self {
+            look: Mutex::new(look),
             clusters: Clusters { runtime: runtime.clone(), entries: Mutex::default() },
             runtime,
             clock,
@@ -56,6 +80,7 @@ impl Shared {
             catalogs: Catalogs::default(),
             readers: Readers::default(),
             last_id: AtomicU64::default(),
+            told: Mutex::default(),
             #[cfg(test)]
             fault: Mutex::default(),
         })
@@ -67,6 +92,30 @@ impl Shared {
             // The last listener may have gone at this moment.
             let _ = self.events.send(Arc::new(event(self.clock.now())));
         }
+    }
+
+    /// Looks whether the clock was set since the last look, and tells of it.
+    pub(crate) fn look_at_clock(&self) -> Jumps {
+        let mut look = self.look.lock().unwrap_or_else(PoisonError::into_inner);
+        let (time, steady) = (self.clock.now(), self.clock.steady());
+        let passed = TimeDelta::from_std(steady.saturating_sub(look.steady)).unwrap_or(TimeDelta::MAX);
+        let expected = look.time.checked_add_signed(passed).unwrap_or(DateTime::<Utc>::MAX_UTC);
+        (look.time, look.steady) = (time, steady);
+        let jump = time - expected;
+        if jump.abs() >= ADJUSTED {
+            look.jumps.count += 1;
+            look.jumps.set_back += (-jump).max(TimeDelta::zero());
+            warn!(
+                self.log, "the clock was set, or the machine was suspended: schedules are computed anew";
+                "expected" => %expected, "now" => %time
+            );
+        }
+        look.jumps
+    }
+
+    /// Whether this is told for the first time.
+    pub(crate) fn is_news(&self, text: String) -> bool {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(text)
     }
 
     /// An id of a new job: made of the time, so that a service that was started again uses no id twice.

@@ -28,9 +28,9 @@ use crate::messages::restores::RestoreStatus;
 use crate::messages::system::{Event, RoutineChange};
 use crate::messages::{JobId, RequestError};
 use crate::routine::{
-    Adopt, ApplyRetention, Beginning, Configure, Memory, Retire, RoutineActor, RunEnd, RunEnded,
+    Adopt, ApplyRetention, Beginning, ClockSet, Configure, Memory, Retire, RoutineActor, RunEnd, RunEnded,
 };
-use crate::shared::Shared;
+use crate::shared::{Jumps, Shared};
 use crate::supervise::{Step, Supervision};
 
 mod backups;
@@ -43,7 +43,7 @@ pub(crate) mod testing;
 
 /// Restores that have ended and are remembered.
 const REMEMBERED: usize = 1000;
-/// How often the supervisor looks whether its actors live.
+/// How often the supervisor looks whether its actors live, and whether the clock was set.
 const WATCH: Duration = Duration::from_secs(1);
 
 /// A routine asks for a run of its own.
@@ -105,6 +105,8 @@ pub struct SupervisorActor {
     /// How many runs and restores there are.
     running: watch::Sender<usize>,
     stopping: bool,
+    /// Those that the routines were told of.
+    jumps: Jumps,
 }
 
 #[derive(Debug)]
@@ -154,6 +156,7 @@ pub(crate) fn start(shared: Arc<Shared>, service: Option<Service>) -> std::io::R
         ended_restores: BTreeMap::new(),
         running: watch::Sender::new(0),
         stopping: false,
+        jumps: Jumps::default(),
     };
     let (sender, receiver) = std::sync::mpsc::channel();
     std::thread::Builder::new().name("actors".to_owned()).spawn(move || {
@@ -283,8 +286,14 @@ impl SupervisorActor {
         self.shared.publish(|at| Event::RoutineChanged { at, routine, change });
     }
 
-    /// Looks whether the routines live, and restarts those that have failed.
+    /// Looks whether the clock was set, and whether the routines live; restarts those that have failed.
     fn watch(&mut self, context: &mut Context<Self>) {
+        let jumps = self.shared.look_at_clock();
+        if std::mem::replace(&mut self.jumps, jumps) != jumps {
+            for routine in self.routines.values() {
+                routine.actor.do_send(ClockSet);
+            }
+        }
         let (now, time) = (Instant::now(), self.shared.clock.now());
         let mut restarts = Vec::new();
         for (name, routine) in &mut self.routines {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,13 +16,13 @@ use abs_engine::catalog::BackupKind;
 use actix::dev::ToEnvelope;
 use actix::{Addr, Handler, Message};
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
-use slog::{Logger, o};
+use chrono::{DateTime, TimeDelta, Utc};
+use slog::{KV as _, Logger, o};
 use tempfile::TempDir;
 use tokio::runtime::Handle;
 use tokio::sync::broadcast;
 
-use crate::clock::ManualClock;
+use crate::clock::{Clock as _, ManualClock};
 use crate::messages::system::{Event, JobWork};
 use crate::messages::*;
 use crate::shared::Shared;
@@ -55,6 +56,31 @@ impl ConfigSource for Text {
     }
 }
 
+/// A log in memory, a line for each record: level, message, keys and values.
+#[derive(Clone, Debug, Default)]
+struct Lines(Arc<Mutex<Vec<String>>>);
+
+impl slog::Drain for Lines {
+    type Ok = ();
+    type Err = slog::Never;
+
+    fn log(&self, record: &slog::Record<'_>, _: &slog::OwnedKVList) -> Result<(), slog::Never> {
+        let mut line = Line(format!("{} {}", record.level(), record.msg()));
+        let _ = record.kv().serialize(record, &mut line);
+        self.0.lock().unwrap().push(line.0);
+        Ok(())
+    }
+}
+
+struct Line(String);
+
+impl slog::Serializer for Line {
+    fn emit_arguments(&mut self, key: slog::Key, value: &std::fmt::Arguments<'_>) -> slog::Result {
+        write!(self.0, " {key}={value}")?;
+        Ok(())
+    }
+}
+
 /// A service and what it works on.
 pub(crate) struct World {
     pub dev: DevServer,
@@ -64,6 +90,7 @@ pub(crate) struct World {
     pub source: Arc<Text>,
     pub shared: Arc<Shared>,
     pub supervisor: Addr<SupervisorActor>,
+    log: Lines,
     events: broadcast::Receiver<Arc<Event>>,
 }
 
@@ -95,13 +122,20 @@ impl World {
         );
         let configuration = Configuration::load(&text, environment).unwrap();
         let clock = ManualClock::at(time(now));
-        let log = Logger::root(slog::Discard, o!());
-        let shared = Arc::new(Shared::new(Handle::current(), clock.clone(), log).unwrap());
+        let log = Lines::default();
+        let logger = Logger::root(log.clone(), o!());
+        let shared = Arc::new(Shared::new(Handle::current(), clock.clone(), logger).unwrap());
         let source = Arc::new(Text(Mutex::new(Ok(text)), AtomicBool::new(false)));
         let service = Service { configuration, source: Arc::clone(&source) as _ };
         let events = shared.events.subscribe();
         let supervisor = supervisor::start(Arc::clone(&shared), Some(service)).unwrap();
-        Self { dev, cluster, folder, clock, source, shared, supervisor, events }
+        Self { dev, cluster, folder, clock, source, shared, supervisor, log, events }
+    }
+
+    /// The warnings that were logged with this text.
+    pub(crate) fn warnings(&self, text: &str) -> Vec<String> {
+        let lines = self.log.0.lock().unwrap();
+        lines.iter().filter(|line| line.starts_with("WARN ") && line.contains(text)).cloned().collect()
     }
 
     pub(crate) async fn send<M>(&self, message: M) -> M::Result
@@ -116,8 +150,13 @@ impl World {
 
     /// Writes records of these numbers.
     pub(crate) async fn write(&self, namespace: &str, numbers: std::ops::Range<u64>) {
+        self.put(namespace, numbers.map(|number| (number, number))).await;
+    }
+
+    /// Writes records of these numbers with these values.
+    pub(crate) async fn put(&self, namespace: &str, records: impl IntoIterator<Item = (u64, u64)>) {
         let map = self.cluster.partition_map(namespace).await.unwrap();
-        for number in numbers {
+        for (number, value) in records {
             let digest = digest(number);
             let node = &map.nodes()[map.owner(partition_of(&digest)).unwrap()];
             let mut batch = BatchMessage::new(namespace, BatchFlags::default());
@@ -128,7 +167,7 @@ impl World {
                 out.extend_from_slice(bytes);
                 Ok(())
             };
-            row.bin(1, |out| append(b"n", out), |out| append(&number.to_be_bytes(), out)).unwrap();
+            row.bin(1, |out| append(b"n", out), |out| append(&value.to_be_bytes(), out)).unwrap();
             row.finish();
             let mut results = RowResults::new();
             let mut connection = self.cluster.connection(node).await.unwrap();
@@ -216,7 +255,9 @@ impl World {
         lists.routines[routine].backups.iter().map(entry).collect()
     }
 
+    /// Asks for a backup, a millisecond later than whatever was before: runs have times of their own.
     pub(crate) async fn trigger(&self, kind: BackupKind) {
+        self.clock.set(self.clock.now() + TimeDelta::milliseconds(1));
         let routine = "daily".to_owned();
         self.send(TriggerBackup { routine, kind, delay: Duration::ZERO }).await.unwrap();
     }
@@ -227,7 +268,7 @@ pub(crate) fn time(text: &str) -> DateTime<Utc> {
 }
 
 /// The digest of a number, well spread over the partitions.
-fn digest(number: u64) -> [u8; 20] {
+pub(crate) fn digest(number: u64) -> [u8; 20] {
     let mut digest = [0; 20];
     for (part, chunk) in digest.chunks_mut(8).enumerate() {
         let mut mixed = (number ^ ((part as u64) << 32)).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);

@@ -1,5 +1,6 @@
 //! The actors together, on an embedded server.
 
+mod clocks;
 mod configuration;
 mod failures;
 mod jobs;

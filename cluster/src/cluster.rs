@@ -233,6 +233,11 @@ impl Cluster {
         }
     }
 
+    /// The limit for a connect and for an info command.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.inner.options.timeout
+    }
+
     fn resting(&self) -> MutexGuard<'_, Resting> {
         self.inner.resting.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -6,6 +6,7 @@
 
 mod access;
 mod batch;
+mod clock;
 mod cluster;
 mod configuration;
 mod connection;
@@ -26,6 +27,7 @@ mod udf;
 pub use batch::{
     BatchFlags, BatchMessage, Exists, Generation, Row, RowHead, RowResults, TTL_NEVER, void_time_now,
 };
+pub use clock::ClusterTime;
 pub use cluster::{Cluster, ConnectOptions, InfoAnswers, Node};
 pub use connection::Connection;
 pub use credentials::Credentials;

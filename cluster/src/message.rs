@@ -56,6 +56,7 @@ pub(crate) mod field {
 pub(crate) mod op {
     pub const READ: u8 = 1;
     pub const WRITE: u8 = 2;
+    pub const EXP_READ: u8 = 7;
 }
 
 /// Reads an envelope of a message of this type and returns the length of the body behind it.
@@ -232,7 +233,7 @@ pub(crate) fn split_field(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
 
 /// Splits the first op off: length, op, particle type, a zero, name length, name, data.
 #[inline]
-fn split_op(bytes: &[u8]) -> Option<(WireBin<'_>, &[u8])> {
+pub(crate) fn split_op(bytes: &[u8]) -> Option<(WireBin<'_>, &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
     let (op, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
     let ([_, particle, _, name_length], op) = op.split_first_chunk::<4>()?;

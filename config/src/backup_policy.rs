@@ -21,6 +21,7 @@ const DEFAULT_PARALLEL: NonZeroU32 = NonZeroU32::MIN.saturating_add(7);
 const DEFAULT_FILE_LIMIT_MB: u32 = 250;
 /// 1024.
 const MOST_FILES: NonZeroU32 = NonZeroU32::MIN.saturating_add(most::FILES as u32 - 1);
+const DEFAULT_OVERLAP_MS: u32 = 10_000;
 
 /// The document `dto.BackupPolicy`. Every key is optional; [`BackupPolicy::check`] gives what they mean.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
@@ -106,6 +107,11 @@ pub struct BackupPolicy {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<IncrementalMode>, inline, default = "differential")]
     pub incr_mode: Option<String>,
+    /// How far an incremental backup reaches back before the start of the one that it builds on, in milliseconds; 10,000 by
+    /// default. It makes up for clocks that differ: what changed in that time is backed up twice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(default = 10000, minimum = 0, maximum = 86_400_000)]
+    pub overlap: Option<i64>,
 }
 
 words! {
@@ -163,6 +169,8 @@ pub struct BackupSettings {
     pub compact: bool,
     /// What an incremental backup takes.
     pub incremental_mode: IncrementalMode,
+    /// How far an incremental backup reaches back before the start of the one that it builds on.
+    pub overlap: Duration,
 }
 
 impl Default for BackupSettings {
@@ -235,6 +243,7 @@ impl BackupPolicy {
             )),
             compact: yes(self.compact),
             incremental_mode: check.word("incr-mode", self.incr_mode.as_deref()),
+            overlap: check.milliseconds("overlap", self.overlap, DEFAULT_OVERLAP_MS, 0..=most::WAIT),
         }
     }
 }
@@ -256,6 +265,7 @@ mod tests {
         assert_eq!(settings.total_timeout, None);
         assert_eq!(settings.file_limit.map(SizeMb::megabytes), Some(250));
         assert_eq!(settings.retry, Retry::default());
+        assert_eq!(settings.overlap, Duration::from_secs(10));
         assert_eq!(
             (settings.bandwidth, settings.records_per_second, settings.max_concurrent_nodes),
             (None, None, None)
@@ -266,7 +276,7 @@ mod tests {
 
     #[test]
     fn every_key_of_the_api_is_understood_and_written_back() {
-        let document = r#"{"parallel":1,"parallel-write":2,"socket-timeout":1000,"total-timeout":2000,"retry-policy":{"base-timeout":1,"multiplier":1.5,"max-retries":3},"retention":{"full":2,"incremental":1},"sealed":true,"no-records":true,"no-indexes":true,"no-udfs":true,"bandwidth":10000,"records-per-second":1000,"file-limit":50000000,"encryption":{"mode":"AES128","key-file":"/k"},"compression":{"mode":"ZSTD","level":20},"concurrent-incremental":true,"with-cluster-configuration":true,"max-concurrent-nodes":4,"use-scan-compression":false,"compact":true,"incr-mode":"cumulative"}"#;
+        let document = r#"{"parallel":1,"parallel-write":2,"socket-timeout":1000,"total-timeout":2000,"retry-policy":{"base-timeout":1,"multiplier":1.5,"max-retries":3},"retention":{"full":2,"incremental":1},"sealed":true,"no-records":true,"no-indexes":true,"no-udfs":true,"bandwidth":10000,"records-per-second":1000,"file-limit":50000000,"encryption":{"mode":"AES128","key-file":"/k"},"compression":{"mode":"ZSTD","level":20},"concurrent-incremental":true,"with-cluster-configuration":true,"max-concurrent-nodes":4,"use-scan-compression":false,"compact":true,"incr-mode":"cumulative","overlap":5}"#;
         let policy = read(document);
         assert_eq!(serde_json::to_string(&policy).unwrap(), document);
         let settings = policy.check("p").unwrap();
@@ -274,6 +284,7 @@ mod tests {
         assert_eq!(settings.total_timeout, Some(Duration::from_secs(2)));
         assert!(!settings.records && settings.sealed && settings.compact);
         assert_eq!(settings.incremental_mode, IncrementalMode::Cumulative);
+        assert_eq!(settings.overlap, Duration::from_millis(5));
         assert_eq!(settings.bandwidth.map(Bandwidth::bytes_per_second), Some(10_000 << 20));
         assert_eq!(settings.max_concurrent_nodes.map(NonZeroU32::get), Some(4));
         assert_eq!(
@@ -302,7 +313,7 @@ mod tests {
         let policy = read(
             r#"{"parallel":0,"socket-timeout":-1,"retry-policy":{"multiplier":0},"retention":{"full":0},
                 "bandwidth":-5,"file-limit":4294967296,"encryption":{"mode":"AES128"},"compression":{"level":99},"use-scan-compression":true,
-                "incr-mode":"weekly"}"#,
+                "incr-mode":"weekly","overlap":-1}"#,
         );
         let problems = policy.check("backup-policies.daily").unwrap_err();
         let lines: Vec<_> = problems.list().iter().map(ToString::to_string).collect();
@@ -317,6 +328,7 @@ mod tests {
             "compression.level: must be at most 22, not 99",
             "incr-mode: \"weekly\" is no mode of incremental backups: it can be differential or cumulative",
             "file-limit: must be at most 4294967295, not 4294967296",
+            "overlap: must be at least 0, not -1",
         ];
         assert_eq!(lines, expected.map(|line| format!("backup-policies.daily.{line}")));
         assert_eq!(policy.check("").unwrap_err().list()[0].to_string(), expected[0]);

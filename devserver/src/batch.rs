@@ -117,10 +117,20 @@ pub(crate) async fn execute(connection: &mut Connection, request: &Request<'_>) 
         } else {
             let batch_filter = filter.as_ref();
             let RowHead { head, fields, ops } = row;
+            let now_ms = cluster.clock.now_ms_of(connection.node);
             let start = out.len();
-            let code =
-                Transaction { head, namespace, digest, fields, ops, batch_filter, index, in_batch: true }
-                    .execute(&cluster, out);
+            let code = Transaction {
+                head,
+                namespace,
+                digest,
+                fields,
+                ops,
+                batch_filter,
+                index,
+                in_batch: true,
+                now_ms,
+            }
+            .execute(&cluster, out);
             if cluster.faults.times_out_row(connection.node, position) {
                 out.truncate(start);
                 Head { result: ResultCode::TIMEOUT.0, timeout: index, ..Head::default() }.put(out);

@@ -99,7 +99,7 @@ impl Cluster {
                 across_racks(std::iter::once(master).chain(rest), &enterprise)
             })
             .collect();
-        let clock = Clock::default();
+        let clock = Clock::new(n);
         Cluster {
             name,
             namespaces,

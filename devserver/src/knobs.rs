@@ -86,6 +86,18 @@ impl Knobs {
         self.cluster.clock.advance(by);
     }
 
+    /// Moves the server's clock back for good. As on the real server, the last-update time of a record never goes back.
+    pub fn set_clock_back(&self, by: Duration) {
+        self.cluster.clock.set_back(by);
+    }
+
+    /// Sets how many milliseconds the clock of `node` is ahead of the others; behind them when negative.
+    pub fn skew_clock(&self, node: usize, ahead_ms: i64) -> Result<(), ServerError> {
+        self.cluster.counters.get(node).ok_or(ServerError::NoSuchNode(node))?;
+        self.cluster.clock.skew(node, ahead_ms);
+        Ok(())
+    }
+
     /// What a node did so far.
     pub fn counts_of(&self, node: usize) -> Result<Counts, ServerError> {
         let counters = self.cluster.counters.get(node).ok_or(ServerError::NoSuchNode(node))?;

@@ -277,7 +277,9 @@ impl Connection {
             return self.answer_code(kind, ResultCode::PARAMETER).await;
         };
         self.reply.open_block();
-        Transaction { head, namespace, digest, fields, ops, batch_filter: None, index: 0, in_batch: false }
+        let now_ms = cluster.clock.now_ms_of(self.node);
+        let (batch_filter, index, in_batch) = (None, 0, false);
+        Transaction { head, namespace, digest, fields, ops, batch_filter, index, in_batch, now_ms }
             .execute(&cluster, &mut self.reply.out);
         self.send_block(kind).await
     }

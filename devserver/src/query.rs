@@ -103,7 +103,8 @@ async fn stream(
             }
             let most = query.budget(sent, began);
             if most > 0 {
-                let slice = query.slice(cluster, partition, start, most, &mut connection.reply);
+                let now_ms = cluster.clock.now_ms_of(connection.node);
+                let slice = query.slice(now_ms, partition, start, most, &mut connection.reply);
                 sent += slice.records;
                 Counters::add(&connection.counters.query_records, slice.records);
                 if query.sample_max != 0 && sent >= query.sample_max {
@@ -227,19 +228,12 @@ impl<'a> Query<'a> {
     }
 
     /// Appends records of a partition until `most` are found, the block is full, or the partition ends.
-    fn slice(
-        &self,
-        cluster: &Cluster,
-        partition: usize,
-        start: Start,
-        most: u64,
-        reply: &mut Reply,
-    ) -> Slice {
+    fn slice(&self, now_ms: u64, partition: usize, start: Start, most: u64, reply: &mut Reply) -> Slice {
         let mut slice = Slice { records: 0, more: None };
         if self.set == Sets::Unknown {
             return slice;
         }
-        let now_secs = cluster.clock.now_secs();
+        let now_secs = (now_ms / 1000) as u32;
         let records = self.namespace.partition(partition);
         let from = match start {
             Start::Beginning => Bound::Unbounded,
@@ -250,7 +244,7 @@ impl<'a> Query<'a> {
             if !self.covers(record.set) || record.is_expired(now_secs) {
                 continue;
             }
-            let view = View::of(cluster, &self.namespace, digest, record);
+            let view = View::of(now_ms, &self.namespace, digest, record);
             if self.filter.as_ref().is_some_and(|filter| !filter.matches(&view)) {
                 continue;
             }

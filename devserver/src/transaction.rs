@@ -27,6 +27,8 @@ pub(crate) struct Transaction<'a> {
     pub(crate) index: u32,
     /// Whether the reply is a row of a batch.
     pub(crate) in_batch: bool,
+    /// Now by the node's clock, in ms since 2010.
+    pub(crate) now_ms: u64,
 }
 
 /// The metadata in the head of a reply.
@@ -75,16 +77,16 @@ impl Transaction<'_> {
         }
         if info2 & info2::WRITE != 0 {
             if info2 & info2::DELETE != 0 {
-                return self.delete(cluster).map(|()| 0);
+                return self.delete().map(|()| 0);
             }
             if self.fields.udf.is_some() {
                 log::warn!("UDFs are stored, not run, by the development server");
                 return Err(ResultCode::UDF_EXECUTION);
             }
-            return self.write(cluster, meta, out);
+            return self.write(meta, out);
         }
         if info1 & info1::READ != 0 {
-            return self.read(cluster, meta, out);
+            return self.read(meta, out);
         }
         Err(ResultCode::PARAMETER)
     }
@@ -98,10 +100,15 @@ impl Transaction<'_> {
         self.namespace.find_set(self.set_name()) == Some(record.set)
     }
 
-    pub(crate) fn check_filter(&self, cluster: &Cluster, record: &Record) -> Outcome<()> {
+    /// Now by the node's clock, in s since 2010.
+    pub(crate) fn now_secs(&self) -> u32 {
+        (self.now_ms / 1000) as u32
+    }
+
+    pub(crate) fn check_filter(&self, record: &Record) -> Outcome<()> {
         let own = self.fields.filter.map(Filter::parse).transpose()?;
         let Some(filter) = own.as_ref().or(self.batch_filter) else { return Ok(()) };
-        let view = View::of(cluster, self.namespace, &self.digest, record);
+        let view = View::of(self.now_ms, self.namespace, &self.digest, record);
         if filter.matches(&view) { Ok(()) } else { Err(ResultCode::FILTERED_OUT) }
     }
 
@@ -124,7 +131,7 @@ impl Transaction<'_> {
         if holds { Ok(()) } else { Err(ResultCode::GENERATION) }
     }
 
-    fn delete(&self, cluster: &Cluster) -> Outcome<()> {
+    fn delete(&self) -> Outcome<()> {
         if self.head.info2 & info2::DURABLE_DELETE != 0 {
             return Err(ResultCode::ENTERPRISE_ONLY);
         }
@@ -133,27 +140,27 @@ impl Transaction<'_> {
         if !self.set_name().is_empty() && !self.is_in_set(record) {
             return Err(ResultCode::PARAMETER);
         }
-        if record.is_expired(cluster.clock.now_secs()) {
+        if record.is_expired(self.now_secs()) {
             return Err(ResultCode::NOT_FOUND);
         }
         self.check_generation(record.generation)?;
-        self.check_filter(cluster, record)?;
+        self.check_filter(record)?;
         self.check_key(record)?;
         self.namespace.remove(&mut records, &self.digest, Removal::Deleted);
         Ok(())
     }
 
-    fn read(&self, cluster: &Cluster, meta: &mut ReplyMeta, out: &mut Vec<u8>) -> Outcome<u16> {
+    fn read(&self, meta: &mut ReplyMeta, out: &mut Vec<u8>) -> Outcome<u16> {
         let records = self.namespace.partition_with(&self.digest);
         let record = records.get(&self.digest).ok_or(ResultCode::NOT_FOUND)?;
         *meta = ReplyMeta::of(record);
         if !self.set_name().is_empty() && !self.is_in_set(record) {
             return Err(ResultCode::PARAMETER);
         }
-        if record.is_expired(cluster.clock.now_secs()) {
+        if record.is_expired(self.now_secs()) {
             return Err(ResultCode::NOT_FOUND);
         }
-        self.check_filter(cluster, record)?;
+        self.check_filter(record)?;
         self.check_key(record)?;
         if self.head.info1 & info1::GET_NO_BINS != 0 {
             return Ok(0);
@@ -165,7 +172,7 @@ impl Transaction<'_> {
         if self.ops.is_empty() || self.ops.len() > MAX_OPS {
             return Err(ResultCode::PARAMETER);
         }
-        let view = View::of(cluster, self.namespace, &self.digest, record);
+        let view = View::of(self.now_ms, self.namespace, &self.digest, record);
         let respond_all = self.head.info2 & info2::RESPOND_ALL_OPS != 0;
         let mut n_ops = 0;
         for op in self.ops {
@@ -192,17 +199,11 @@ impl Transaction<'_> {
 impl<'a> View<'a> {
     /// A stored record as expressions see it.
     pub(crate) fn of(
-        cluster: &Cluster,
+        now_ms: u64,
         namespace: &'a Namespace,
         digest: &'a Digest,
         record: &'a Record,
     ) -> View<'a> {
-        View {
-            now_ms: cluster.clock.now_ms(),
-            namespace,
-            digest,
-            meta: record.meta(),
-            bins: BinSource::Stored(record),
-        }
+        View { now_ms, namespace, digest, meta: record.meta(), bins: BinSource::Stored(record) }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::cluster::Cluster;
 use crate::expression::{self, View};
 use crate::message::{Head, Op, info1, info2, info3, op, put_op};
 use crate::namespace::Removal;
@@ -21,7 +20,7 @@ const TTL_MAX: u32 = 3600 * 24 * 365 * 10;
 
 impl Transaction<'_> {
     /// Writes, appending the answers of the operations to `out`; returns how many.
-    pub(crate) fn write(&self, cluster: &Cluster, meta: &mut ReplyMeta, out: &mut Vec<u8>) -> Outcome<u16> {
+    pub(crate) fn write(&self, meta: &mut ReplyMeta, out: &mut Vec<u8>) -> Outcome<u16> {
         if self.namespace.stop_writes() {
             return Err(ResultCode::OUT_OF_SPACE);
         }
@@ -30,8 +29,7 @@ impl Transaction<'_> {
             return Err(ResultCode::PARAMETER);
         }
         let policy = WritePolicy::of(self)?;
-        let now_ms = cluster.clock.now_ms();
-        let now_secs = (now_ms / 1000) as u32;
+        let now_secs = self.now_secs();
         let mut records = self.namespace.partition_with(&self.digest);
         // An expired record is as good as none.
         let old = records.get(&self.digest).filter(|record| !record.is_expired(now_secs));
@@ -50,7 +48,7 @@ impl Transaction<'_> {
             None => self.namespace.find_or_make_set(self.set_name())?,
         };
         if let Some(old) = old {
-            self.check_filter(cluster, old)?;
+            self.check_filter(old)?;
             self.check_key(old)?;
         }
         let key = match old.and_then(Record::key) {
@@ -58,7 +56,8 @@ impl Transaction<'_> {
             None => self.fields.key.map(check_key_form).transpose()?.unwrap_or_default(),
         };
         let next = Meta {
-            last_update: now_ms,
+            // It never goes back, whatever the clock does.
+            last_update: old.map_or(0, |record| record.last_update).max(self.now_ms),
             void_time: self.void_time(old, now_secs)?,
             generation: next_generation(old.map_or(0, |record| record.generation)),
             set,
@@ -134,7 +133,7 @@ impl Transaction<'_> {
     /// The record in the middle of the write, as expressions and reads see it.
     fn view<'v>(&'v self, meta: &Meta<'v>, bins: &'v Bins<'v>) -> View<'v> {
         View {
-            now_ms: meta.last_update,
+            now_ms: self.now_ms,
             namespace: self.namespace,
             digest: &self.digest,
             meta: *meta,

@@ -82,7 +82,10 @@ impl BackupRun {
         let created = created.trunc_subsecs(3);
         let mut plan = plan.clone();
         if plan.sealed {
-            plan.modified_before = Some(plan.modified_before.map_or(created, |before| before.min(created)));
+            // What was written until now is not newer than the clock that is furthest ahead.
+            let now = plan.cluster_time.and_then(|time| DateTime::from_timestamp_millis(time.latest));
+            let now = now.unwrap_or(created);
+            plan.modified_before = Some(plan.modified_before.map_or(now, |before| before.min(now)));
         }
         let request = scan_request(&plan)?;
         // Questions may be dropped at any moment, unlike writes.
@@ -204,7 +207,7 @@ impl BackupRun {
         let metadata = Metadata {
             created: self.created,
             finished: Utc::now().trunc_subsecs(3),
-            from: plan.modified_after.unwrap_or_else(Metadata::no_lower_bound),
+            from: plan.from.or(plan.modified_after).unwrap_or_else(Metadata::no_lower_bound),
             namespace: plan.namespace.clone(),
             record_count: progress.records_written,
             byte_count: progress.bytes_written,
@@ -224,6 +227,11 @@ impl BackupRun {
                 .iter()
                 .map(|index| (index.name.clone(), index.set.clone()))
                 .collect(),
+            selection: Some(plan.selection()),
+            from_bound: plan.modified_after.filter(|_| plan.from.is_some()),
+            cluster_created: plan
+                .cluster_time
+                .and_then(|time| DateTime::from_timestamp_millis(time.earliest)),
         };
         let empty = plan.skip_empty && metadata.record_count == 0;
         // Whoever cancels later than this cancels a backup that is done.

@@ -23,6 +23,7 @@
 //! | [`backup`] | [`Backup`], [`Unreadable`], [`CatalogError`]: what is found, or not |
 //! | [`listing`] | [`Catalog::list`], [`Catalog::last`], and how few requests they take |
 //! | [`chain`] | [`Catalog::chain`], [`Catalog::foundations`]: what builds on what |
+//! | [`suspects`] | [`Catalog::mark_suspects`]: backups that a wrong clock dated too late |
 //! | [`retention`] | [`expired`]: which runs the policy keeps no longer |
 //! | [`cleaning`] | [`Catalog::apply_retention`], [`Catalog::remove_run`] |
 //! | [`sweep`] | [`Catalog::sweep`] |
@@ -35,16 +36,18 @@ pub mod configuration;
 pub mod layout;
 pub mod listing;
 pub mod retention;
+pub mod suspects;
 pub mod sweep;
 
 #[cfg(test)]
 pub(crate) mod testing;
 
 pub use backup::{Backup, CatalogError, Listed, Moment, Unreadable};
-pub use chain::{Chain, ChainError, Foundation};
+pub use chain::{Base, Chain, ChainError, Foundation, Foundations, FullDue};
 pub use layout::{BackupKind, namespace_folder, run_folder};
 pub use listing::Catalog;
 pub use retention::expired;
+pub use suspects::{MARK_FILE, Misdated};
 
 /// The result of what the catalog is asked.
 pub type Result<T, E = CatalogError> = std::result::Result<T, E>;

@@ -42,6 +42,7 @@ mod restore;
 mod restore_worker;
 mod rows;
 mod scanner;
+mod selection;
 mod sender;
 mod writer;
 

@@ -55,6 +55,26 @@ pub struct Metadata {
     /// Set indexes, by name: their sets. The .asb format has no line for them; other readers pass this key over.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub set_indexes: BTreeMap<String, String>,
+    /// What of the namespace was selected, as a short hash: two backups with the same one hold the same part of it.
+    /// Backups of other tools and of older versions don't say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selection: Option<String>,
+    /// The lower bound that the server compared with, by the cluster's clock; `from` names the backup built on.
+    #[serde(
+        serialize_with = "write_some_time",
+        deserialize_with = "read_some_time",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub from_bound: Option<DateTime<Utc>>,
+    /// When the backup began by the cluster's clock, by that of the node that is furthest behind.
+    #[serde(
+        serialize_with = "write_some_time",
+        deserialize_with = "read_some_time",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub cluster_created: Option<DateTime<Utc>>,
 }
 
 impl Metadata {
@@ -87,6 +107,18 @@ fn write_time<S: Serializer>(time: &DateTime<Utc>, serializer: S) -> Result<S::O
     serializer.serialize_str(&time.to_rfc3339_opts(SecondsFormat::AutoSi, true))
 }
 
+#[expect(clippy::ref_option, reason = "serde passes a reference to the field")]
+fn write_some_time<S: Serializer>(time: &Option<DateTime<Utc>>, serializer: S) -> Result<S::Ok, S::Error> {
+    match time {
+        Some(time) => write_time(time, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
+fn read_some_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<DateTime<Utc>>, D::Error> {
+    read_time(deserializer).map(Some)
+}
+
 fn read_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DateTime<Utc>, D::Error> {
     let text = String::deserialize(deserializer)?;
     DateTime::parse_from_rfc3339(&text)
@@ -105,6 +137,22 @@ mod tests {
                     udf-count: 0\ncompression: NONE\nencryption: NONE\n";
         let metadata = Metadata::from_yaml(text.as_bytes()).unwrap();
         assert_eq!(metadata.from, Metadata::no_lower_bound());
+        assert_eq!(metadata.to_yaml().unwrap(), text);
+    }
+
+    /// Protects: the keys that other tools do not know come back as they were written, and stay away when there is
+    /// nothing to say.
+    #[test]
+    fn the_keys_of_this_service_are_read_and_written_the_same() {
+        let text = "created: 2025-01-02T03:04:05.678Z\nfinished: 2025-01-02T03:05:00.100Z\nfrom: 2025-01-01T00:00:00Z\n\
+                    namespace: test\nrecord-count: 42\nbyte-count: 1000\nfile-count: 2\nsecondary-index-count: 1\n\
+                    udf-count: 0\ncompression: NONE\nencryption: NONE\nset-indexes:\n  i: s\nselection: 0123abcd\n\
+                    from-bound: 2024-12-31T23:59:50Z\ncluster-created: 2025-01-02T03:04:05.600Z\n";
+        let metadata = Metadata::from_yaml(text.as_bytes()).unwrap();
+        assert_eq!(metadata.selection.as_deref(), Some("0123abcd"));
+        assert!(
+            metadata.from_bound < Some(metadata.from) && metadata.cluster_created < Some(metadata.created)
+        );
         assert_eq!(metadata.to_yaml().unwrap(), text);
     }
 

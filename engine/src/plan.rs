@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use abs_asb::EncryptionKey;
+use abs_cluster::ClusterTime;
 use abs_config::{
     BackupSettings, Bandwidth, Compression, Existing, RecordRate, RestoreSettings, Retry, SizeMb,
 };
@@ -44,14 +45,18 @@ pub struct BackupPlan {
     pub partitions: PartitionChoice,
     /// Racks to read from, the best first; each partition's master when none of them has it.
     pub prefer_racks: Vec<u32>,
-    /// Only records last updated at this time or later. For an incremental backup it is the `created` of the one before:
-    /// servers keep the time of an update in milliseconds, so one in that very millisecond may be younger than the other
-    /// backup's scan, and is read again rather than lost.
+    /// When the backup was made that this one builds on: the `from` of its metadata. Without it that is `modified_after`.
+    pub from: Option<DateTime<Utc>>,
+    /// Only records last updated at this time or later, by the cluster's clock. Servers keep the time of an update in
+    /// milliseconds, so one in the very millisecond in which another backup began may be younger than that one's scan, and
+    /// is read again rather than lost.
     pub modified_after: Option<DateTime<Utc>>,
-    /// Only records last updated before this time.
+    /// Only records last updated before this time, by the cluster's clock.
     pub modified_before: Option<DateTime<Utc>>,
-    /// Only records last updated before the backup's `created`.
+    /// Only records last updated before the backup began.
     pub sealed: bool,
+    /// When the backup begins by the cluster's clock, if that could be read: that is what the cluster compares times with.
+    pub cluster_time: Option<ClusterTime>,
     /// Only records that this base64 expression lets through.
     pub filter: Option<String>,
     /// Write no records.
@@ -100,9 +105,11 @@ impl BackupPlan {
             bins: Vec::new(),
             partitions: PartitionChoice::All,
             prefer_racks: Vec::new(),
+            from: None,
             modified_after: None,
             modified_before: None,
             sealed: false,
+            cluster_time: None,
             filter: None,
             no_records: false,
             no_indexes: false,

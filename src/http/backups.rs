@@ -70,7 +70,15 @@ struct BackupDetails {
     compression: String,
     /// `NONE`, `AES128` or `AES256`.
     encryption: String,
+    /// What is wrong with it; absent when nothing is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    warnings: Vec<String>,
 }
+
+/// The warning about a backup that a wrong clock dated too late.
+const SUSPECT: &str = "it is dated later than it was made, because the clock was wrong: restores to a point in time and later \
+                       backups pass it over; it can be restored by its key";
 
 impl BackupDetails {
     fn new(backup: &Backup, storage: &Storage) -> Self {
@@ -91,6 +99,7 @@ impl BackupDetails {
             storage: storage.clone(),
             compression: metadata.compression.clone(),
             encryption: metadata.encryption.clone(),
+            warnings: if backup.is_trusted() { Vec::new() } else { vec![SUSPECT.to_owned()] },
         }
     }
 }
@@ -318,6 +327,8 @@ mod tests {
             metadata: Arc::new(metadata),
             key: run.join("source-ns1").unwrap(),
             run,
+            written: std::time::SystemTime::UNIX_EPOCH,
+            suspect: None,
         };
         let local = LocalStorage { path: "backups".to_owned(), min_part_size: None };
         let storage = Storage { local_storage: Some(local), ..Storage::default() };

@@ -59,7 +59,8 @@ struct RestoreJobStatus {
     #[schema(example = 5)]
     fresher_records: u64,
     /// Older versions of records of which a newer backup of the chain holds another one.
-    #[schema(example = 0)]
+    #[serde(skip_serializing_if = "is_zero")]
+    #[schema(example = 0, required = false)]
     superseded_records: u64,
     /// Secondary indexes created.
     #[schema(example = 3)]
@@ -160,6 +161,12 @@ impl From<&RestoreStatus> for RestoreJobStatus {
             warnings: status.warnings.clone(),
         }
     }
+}
+
+/// What the reference's answer does not have is left out where there is nothing to say.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference to the field")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// The endpoints.

@@ -210,7 +210,9 @@ fn summaries() {
         assert!(outcome.stdout.contains(part), "{part:?} is missing in {}", outcome.stdout);
     }
     let outcome = server.restore(&server.namespace, &at("b"), &[]).ok();
-    assert_eq!((outcome.stderr.as_str(), outcome.stdout.lines().count()), ("", 3), "{outcome:?}");
+    assert_eq!((outcome.stderr.lines().count(), outcome.stdout.lines().count()), (1, 3), "{outcome:?}");
+    assert!(outcome.stderr.starts_with("warning: 1200 of 1200 records"), "{outcome:?}");
+    assert!(outcome.stderr.trim_end().ends_with("restore with no-generation"), "{outcome:?}");
     for part in ["0 of 1,200 records", "1,200 records left alone: the stored generation is not lower"] {
         assert!(outcome.stdout.contains(part), "{part:?} is missing in {}", outcome.stdout);
     }
@@ -228,8 +230,9 @@ fn summaries() {
     assert!(
         backup["seconds"].as_f64().unwrap() > 0.0 && backup["records-per-second"].as_f64().unwrap() > 0.0
     );
-    let restore = json(server.restore(&server.namespace, &at("c"), &["--json"]));
+    let restore = server.restore(&server.namespace, &at("c"), &["--json"]).ok().json();
     assert_eq!((&restore["read-records"], &restore["fresher-records"]), (&1200.into(), &1200.into()));
+    assert_eq!(restore["warnings"].as_array().map(Vec::len), Some(1));
     assert_eq!(restore["total-bytes"], backup["byte-count"]);
     let inspect = json(abs(&["inspect", at("c").to_str().unwrap(), "--json"]));
     assert_eq!(inspect[0]["metadata"]["record-count"], 1200);

@@ -47,7 +47,8 @@ async fn a_day_of_a_routine() {
 /// nothing changed it leaves nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_incremental_backups_hold() {
-    for (policy, second) in [("  p: {}\n", 10), ("  p: {incr-mode: cumulative}\n", 15)] {
+    for (policy, second) in [("  p: {overlap: 0}\n", 10), ("  p: {overlap: 0, incr-mode: cumulative}\n", 15)]
+    {
         let now = Utc::now();
         let mut world = World::start(&now.to_rfc3339(), policy, DAILY).await;
         world.write("test", 0..50).await;

@@ -61,7 +61,7 @@ pub(super) fn namespace(cluster: &Cluster, node: usize, name: &str) -> String {
         ("clock_skew_stop_writes", "false".into()),
         ("stop_writes", namespace.stop_writes().to_string()),
         ("hwm_breached", "false".into()),
-        ("current_time", cluster.clock.now_secs().to_string()),
+        ("current_time", (cluster.clock.now_ms_of(node) / 1000).to_string()),
         ("expired_objects", namespace.expired.load(Ordering::Relaxed).to_string()),
         ("evicted_objects", "0".into()),
         ("truncate_lut", namespace.truncate_lut.load(Ordering::Relaxed).to_string()),

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use abs_storage::{InvalidPath, ObjectPath, StorageError};
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -25,9 +26,20 @@ pub struct Backup {
     pub key: ObjectPath,
     /// The folder of the run that made it and perhaps others, of other namespaces.
     pub run: ObjectPath,
+    /// When its metadata.yaml was written, by the storage's clock.
+    pub written: SystemTime,
+    /// When it was noticed, by the storage's clock, that `created` is later than the truth: the clock of the service was
+    /// wrong. Such a backup is listed and can be restored by its folder, but belongs to no chain.
+    pub suspect: Option<SystemTime>,
 }
 
 impl Backup {
+    /// Whether `created` is right, as far as is known.
+    #[must_use]
+    pub fn is_trusted(&self) -> bool {
+        self.suspect.is_none()
+    }
+
     /// The namespace.
     #[must_use]
     pub fn namespace(&self) -> &str {

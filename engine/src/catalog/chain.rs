@@ -11,15 +11,21 @@
 //! - Nothing is there of that run. Then somebody deleted it. The records changed before it cannot be restored, and not
 //!   to say so would be a lie: a [`ChainError`] names the moment, and the last one that can be restored.
 //!
+//! A backup whose time is wrong ([`suspects`](super::suspects)) belongs to no chain. An incremental backup builds on
+//! those of the same selection only; those of other tools and older versions do not say theirs, and are taken to have the
+//! same, so that a routine goes on when the service in front of it is exchanged.
+//!
 //! Older versions, whose metadata has no `compression` yet, say less: no `from` at all, or one that may name an empty
 //! run that left nothing. Their backups are taken to follow each other without a gap, as those versions took them.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Bound;
+use std::time::SystemTime;
 
+use abs_storage::ObjectPath;
 use chrono::{DateTime, SubsecRound as _, Utc};
 
-use super::{Backup, BackupKind, Catalog, Listed, Moment, Result, Unreadable};
+use super::{Backup, BackupKind, Catalog, Listed, Misdated, Moment, Result, Unreadable};
 
 /// What a restore to a moment takes, of one namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,14 +44,55 @@ impl Chain {
     }
 }
 
+/// A backup that an incremental one builds on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Base {
+    /// When it was made.
+    pub created: DateTime<Utc>,
+    /// The same by the cluster's clock, if it says so.
+    pub cluster_created: Option<DateTime<Utc>>,
+}
+
+impl From<&Backup> for Base {
+    fn from(backup: &Backup) -> Self {
+        Self { created: backup.created, cluster_created: backup.metadata.cluster_created }
+    }
+}
+
 /// What the next incremental backup of a namespace builds on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Foundation {
-    /// When the last full backup was made: the `from` of a cumulative one.
-    pub full: DateTime<Utc>,
-    /// Until when there are backups without a gap: the `from` of a differential one. That is when the last backup was
-    /// made; but if one was deleted by hand, what the next one holds closes the gap.
-    pub last: DateTime<Utc>,
+    /// The last full backup: on it builds a cumulative one.
+    pub full: Base,
+    /// The backup until which there is no gap: on it builds a differential one. That is the last backup; but if one was
+    /// deleted by hand, what the next one holds closes the gap.
+    pub last: Base,
+}
+
+/// What the next incremental backups of a routine build on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Foundations {
+    /// By namespace, of those that have a full backup.
+    pub of: BTreeMap<String, Foundation>,
+    /// Why the next backup must be a full one, if it must.
+    pub full_due: Option<FullDue>,
+}
+
+/// Why the next backup of a routine must be a full one.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FullDue {
+    /// Another part of the namespace is selected than was before.
+    #[error("the selection of the routine has changed since {backup}")]
+    Selection {
+        /// The folder of a backup with the other selection.
+        backup: ObjectPath,
+    },
+    /// Since the last full backup one was found whose time is wrong.
+    #[error("the time of {backup} is wrong")]
+    Suspect {
+        /// The folder of that backup.
+        backup: ObjectPath,
+    },
 }
 
 /// Why a moment cannot be restored.
@@ -119,9 +166,11 @@ impl Catalog {
         namespaces: &[String],
         time: DateTime<Utc>,
     ) -> Result<BTreeMap<String, Result<Chain, ChainError>>> {
-        let fulls = self.last_fulls(routine, namespaces, time).await?;
+        let suspects = &mut Vec::new();
+        let fulls = self.last_fulls(routine, namespaces, time, suspects).await?;
         // Later ones too: they know of backups that are gone.
-        let incrementals = self.incrementals_since(routine, &fulls.backups, Bound::Unbounded).await?;
+        let incrementals =
+            self.incrementals_since(routine, &fulls.backups, Bound::Unbounded, suspects).await?;
         let mut chains = BTreeMap::new();
         for namespace in namespaces {
             let mut chain =
@@ -129,8 +178,8 @@ impl Catalog {
             if let Err(ChainError::NoFull { first, .. }) = &mut chain {
                 let later =
                     self.list(routine, BackupKind::Full, (Bound::Excluded(time), Bound::Unbounded)).await?;
-                *first =
-                    later.backups.iter().find(|full| full.namespace() == namespace).map(|full| full.created);
+                let mut own = later.backups.iter().filter(|full| full.namespace() == namespace);
+                *first = own.find(|full| full.is_trusted()).map(|full| full.created);
             }
             chains.insert(namespace.clone(), chain);
         }
@@ -140,37 +189,72 @@ impl Catalog {
     /// The namespaces that have a full backup made at `time` or before, by name.
     pub async fn namespaces_at(&self, routine: &str, time: DateTime<Utc>) -> Result<Vec<String>> {
         let listed = self.list(routine, BackupKind::Full, ..=time).await?;
-        let mut namespaces: Vec<_> = listed.backups.iter().map(|full| full.namespace().to_owned()).collect();
+        let trusted = listed.backups.iter().filter(|full| full.is_trusted());
+        let mut namespaces: Vec<_> = trusted.map(|full| full.namespace().to_owned()).collect();
         namespaces.sort_unstable();
         namespaces.dedup();
         Ok(namespaces)
     }
 
-    /// What an incremental backup made at `time` builds on, for each of the namespaces that has a full backup.
+    /// What an incremental backup made at `time` of this `selection` builds on, for each of the namespaces that has a full
+    /// backup. `later` is what is dated later than now.
     pub async fn foundations(
         &self,
         routine: &str,
         namespaces: &[String],
         time: DateTime<Utc>,
-    ) -> Result<BTreeMap<String, Foundation>> {
-        let fulls = self.last_fulls(routine, namespaces, time).await?;
-        let incrementals = self.incrementals_since(routine, &fulls.backups, Bound::Included(time)).await?;
-        let foundations = fulls.backups.iter().map(|full| {
-            let own = incrementals.backups.iter().filter(|backup| backup.namespace() == full.namespace());
-            let last =
-                steps(full, own, &[]).iter().filter(|step| step.is_reached).map(|step| step.created).max();
-            let foundation = Foundation { full: full.created, last: last.unwrap_or(full.created) };
-            (full.namespace().to_owned(), foundation)
-        });
-        Ok(foundations.collect())
+        selection: &str,
+        later: &Misdated,
+    ) -> Result<Foundations> {
+        let mut suspects: Vec<_> = later.backups().cloned().collect();
+        let fulls = self.last_fulls(routine, namespaces, time, &mut suspects).await?;
+        let until = Bound::Included(time);
+        let incrementals = self.incrementals_since(routine, &fulls.backups, until, &mut suspects).await?;
+        let mut foundations = Foundations::default();
+        let last_full = fulls.backups.iter().map(|full| full.written).max();
+        let is_new = |noticed: SystemTime| last_full.is_none_or(|full| noticed > full);
+        if let Some(suspect) = later
+            .marked
+            .first()
+            .or_else(|| suspects.iter().find(|suspect| suspect.suspect.is_some_and(is_new)))
+        {
+            foundations.full_due = Some(FullDue::Suspect { backup: suspect.key.clone() });
+        }
+        for full in &fulls.backups {
+            let own: Vec<_> =
+                incrementals.backups.iter().filter(|backup| backup.namespace() == full.namespace()).collect();
+            let is_other = |backup: &&Backup| {
+                let is_since = backup.created >= full.created;
+                is_since && backup.metadata.selection.as_ref().is_some_and(|other| other != selection)
+            };
+            if let Some(other) = std::iter::once(full).chain(own.iter().copied()).find(is_other) {
+                foundations.full_due = Some(FullDue::Selection { backup: other.key.clone() });
+            }
+            let steps = steps(full, own, &[]);
+            let reached = steps.iter().filter(|step| step.is_reached).filter_map(|step| step.backup);
+            let last = reached.max_by_key(|backup| backup.created).unwrap_or(full);
+            let foundation = Foundation { full: full.into(), last: last.into() };
+            foundations.of.insert(full.namespace().to_owned(), foundation);
+        }
+        Ok(foundations)
     }
 
-    /// The last full backup of each of the namespaces at `time`, and what cannot be read of newer runs.
-    async fn last_fulls(&self, routine: &str, namespaces: &[String], time: DateTime<Utc>) -> Result<Listed> {
+    /// The last full backup of each of the namespaces at `time`, and what cannot be read of newer runs. Those whose time is
+    /// not true are added to `suspects`.
+    async fn last_fulls(
+        &self,
+        routine: &str,
+        namespaces: &[String],
+        time: DateTime<Utc>,
+        suspects: &mut Vec<Backup>,
+    ) -> Result<Listed> {
         let mut last = Listed::default();
         self.walk(routine, BackupKind::Full, ..=time, |listed| {
             last.unreadable.extend(listed.unreadable);
-            for full in listed.backups.into_iter().rev() {
+            let (trusted, suspect): (Vec<_>, Vec<_>) =
+                listed.backups.into_iter().partition(Backup::is_trusted);
+            suspects.extend(suspect);
+            for full in trusted.into_iter().rev() {
                 let is_wanted = namespaces.iter().any(|namespace| namespace == full.namespace());
                 if is_wanted && last.backups.iter().all(|newer| newer.namespace() != full.namespace()) {
                     last.backups.push(full);
@@ -182,17 +266,19 @@ impl Catalog {
         Ok(last)
     }
 
-    /// The incremental backups made after the first of `fulls`.
+    /// The incremental backups made after the first of `fulls`. Those whose time is wrong are added to `suspects`.
     async fn incrementals_since(
         &self,
         routine: &str,
         fulls: &[Backup],
         until: Bound<DateTime<Utc>>,
+        suspects: &mut Vec<Backup>,
     ) -> Result<Listed> {
-        match fulls.iter().map(|full| full.created).min() {
-            Some(first) => self.list(routine, BackupKind::Incremental, (Bound::Excluded(first), until)).await,
-            None => Ok(Listed::default()),
-        }
+        let Some(first) = fulls.iter().map(|full| full.created).min() else { return Ok(Listed::default()) };
+        let range = (Bound::Excluded(first), until);
+        let mut listed = self.list(routine, BackupKind::Incremental, range).await?;
+        suspects.extend(listed.backups.extract_if(.., |backup| !backup.is_trusted()));
+        Ok(listed)
     }
 }
 

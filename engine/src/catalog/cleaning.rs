@@ -2,13 +2,13 @@
 //! backup, and is found and deleted later.
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use abs_config::Retention;
 use abs_storage::ObjectPath;
 
 use super::listing::{Bare, RunFolder};
-use super::{BackupKind, Catalog, CatalogError, Result, expired};
+use super::{Backup, BackupKind, Catalog, CatalogError, Result, expired};
 use crate::METADATA_FILE;
 
 impl Catalog {
@@ -18,6 +18,9 @@ impl Catalog {
     /// A run that holds one of the paths `in_use`, or lies in one, is left alone: name the keys of backups that are
     /// being restored and the folders of runs that go on. So is one with a backup that cannot be read, and every
     /// incremental one made since a full one that cannot be read.
+    ///
+    /// A backup whose time is wrong does not count; it goes when it was written before the oldest full backup kept, by
+    /// the storage's clock.
     ///
     /// When a run cannot be deleted the others are none the less, but full ones only if no incremental one is left that
     /// should be gone; the first error is returned. The next call goes on.
@@ -30,8 +33,12 @@ impl Catalog {
         if retention == Retention::default() {
             return Ok(Vec::new());
         }
-        let fulls = self.scan(routine, BackupKind::Full).await?;
-        let incrementals = self.scan(routine, BackupKind::Incremental).await?;
+        let mut fulls = self.scan(routine, BackupKind::Full).await?;
+        let mut incrementals = self.scan(routine, BackupKind::Incremental).await?;
+        let mut suspects = Vec::new();
+        for found in [&mut fulls, &mut incrementals] {
+            suspects.extend(found.listed.backups.extract_if(.., |backup| !backup.is_trusted()));
+        }
         let unreadable: HashSet<_> = [&fulls, &incrementals]
             .into_iter()
             .flat_map(|found| &found.listed.unreadable)
@@ -57,6 +64,19 @@ impl Catalog {
             let old = created.zip(oldest).is_some_and(|(created, oldest)| created < oldest);
             if old && !is_used(path, in_use) && self.all_abandoned(claims).await? {
                 leftovers.push(path.clone());
+            }
+        }
+        // Their own times are wrong; those of the mark and of metadata.yaml are the storage's.
+        let is_old = |suspect: &&Backup| {
+            let noticed = suspect.suspect.unwrap_or(suspect.written);
+            oldest.is_some_and(|oldest| suspect.written.min(noticed) < SystemTime::from(oldest))
+        };
+        for suspect in suspects.iter().filter(is_old) {
+            let is_shared = fulls.listed.backups.iter().chain(&incrementals.listed.backups);
+            let is_shared =
+                is_shared.map(|backup| &backup.run).chain(&leftovers).any(|run| *run == suspect.run);
+            if !is_shared && !unreadable.contains(&suspect.run) && !is_used(&suspect.run, in_use) {
+                leftovers.push(suspect.run.clone());
             }
         }
         let full_folder = BackupKind::Full.folder(routine)?;
@@ -207,6 +227,23 @@ mod tests {
             place.catalog.apply_retention("r", Retention { full: Some(2), incremental: None }, &[]).await;
         assert_eq!(deleted.unwrap(), runs(&[(Incremental, 3), (Incremental, 5), (Full, 4), (Full, 0)]));
         assert!(place.exists(young.as_str()) && place.exists("r/incremental/notes/x"));
+    }
+
+    /// Protects: a backup of a time to come neither takes the place of a true one nor stays for ever.
+    #[tokio::test]
+    async fn a_suspect_backup_counts_for_nothing_and_goes_when_it_is_old() {
+        let place = three_chains();
+        place.full("test", 1000);
+        place.incremental("test", 1001, 1000);
+        place.catalog.mark_suspects("r", at(30)).await.unwrap();
+        let deleted = place.catalog.apply_retention("r", KEEP_ONE, &[]).await.unwrap();
+        assert_eq!(deleted, runs(&[(Incremental, 15), (Incremental, 5), (Full, 0), (Full, 10)]));
+        assert_eq!(minutes(&place, Full).await, [20, 1000], "it was written after the one that is kept");
+        // Written now, that is, before the next one.
+        let next = (chrono::Utc::now() - at(0)).num_minutes() + 1;
+        place.full("test", next);
+        let deleted = place.catalog.apply_retention("r", KEEP_ONE, &[]).await.unwrap();
+        assert_eq!(deleted, runs(&[(Incremental, 1001), (Incremental, 25), (Full, 1000), (Full, 20)]));
     }
 
     #[tokio::test]

@@ -4,7 +4,7 @@ use abs_storage::ObjectPath;
 use chrono::{DateTime, Utc};
 
 use super::layout::{CONFIGURATION_EXTENSION, configuration_file, configuration_folder, time_in};
-use super::{BackupKind, Catalog, CatalogError, Result};
+use super::{Backup, BackupKind, Catalog, CatalogError, Result};
 
 /// The largest configuration of a node that is read, in bytes.
 const LIMIT: usize = 16 << 20;
@@ -24,7 +24,8 @@ impl Catalog {
         // A backup that cannot be read has its configuration none the less.
         let mut run = None;
         self.walk(routine, BackupKind::Full, ..=time, |listed| {
-            let readable = listed.backups.into_iter().map(|backup| (backup.created, backup.run));
+            let trusted = listed.backups.into_iter().filter(Backup::is_trusted);
+            let readable = trusted.map(|backup| (backup.created, backup.run));
             let others = listed.unreadable.into_iter().filter_map(|other| Some((other.created?, other.run)));
             run = readable.chain(others).max();
             run.is_some()

@@ -88,6 +88,10 @@ pub(super) fn configuration_file(run: &ObjectPath, index: usize) -> Result<Objec
     configuration_folder(run)?.join(&format!("aerospike_{index}{CONFIGURATION_EXTENSION}"))
 }
 
+/// The first millisecond since 1970 that does not fit into a metadata.yaml: it is no time of a run, but perhaps one in
+/// microseconds.
+const YEAR_10000: i64 = 253_402_300_800_000;
+
 /// The time that the name of a run's folder says; none if it is no run's folder.
 pub(super) fn time_in(name: &str) -> Option<DateTime<Utc>> {
     // What follows is for people, and may be in any form.
@@ -95,7 +99,12 @@ pub(super) fn time_in(name: &str) -> Option<DateTime<Utc>> {
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
-    DateTime::from_timestamp_millis(digits.parse().ok()?)
+    DateTime::from_timestamp_millis(digits.parse().ok().filter(|ms| *ms < YEAR_10000)?)
+}
+
+/// Whether the name of a folder looks like a run's but says no time.
+pub(super) fn is_absurd(name: &str) -> bool {
+    name.starts_with(|first: char| first.is_ascii_digit()) && time_in(name).is_none()
 }
 
 #[cfg(test)]
@@ -134,9 +143,15 @@ mod tests {
             "+5",
             "1 ",
             "9999999999999999999",
+            "1704110400123000",
+            "8210266876799999",
+            "253402300800000",
         ] {
             assert_eq!(time_in(name), None, "{name:?}");
         }
+        assert!(time_in("253402300799999").is_some(), "the last millisecond of the year 9999");
+        assert!(is_absurd("1704110400123000") && is_absurd("8210266876799999_x"));
+        assert!(!is_absurd("1704110400123") && !is_absurd("notes") && !is_absurd("data"));
     }
 
     #[test]

@@ -7,12 +7,14 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::RangeBounds;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use abs_storage::{ObjectInfo, ObjectPath, Storage};
 use chrono::{DateTime, SubsecRound as _, Utc};
 use futures_util::{StreamExt as _, stream};
 
 use super::layout::{DATA, time_in};
+use super::suspects::{MARK_FILE, is_dated_later};
 use super::{Backup, BackupKind, Listed, Result, Unreadable};
 use crate::folder::CLAIM_FILE;
 use crate::{METADATA_FILE, Metadata};
@@ -89,16 +91,24 @@ pub(super) struct Bare {
     pub claims: Vec<ObjectInfo>,
 }
 
+/// The marks in the folder of a run: the folders that they stand in, and when they were set.
+type Marks = Arc<Vec<(ObjectPath, SystemTime)>>;
+
 /// The backup that a metadata.yaml in `folder` speaks of.
-fn backup(routine: &str, kind: BackupKind, folder: &RunFolder, known: Known) -> Backup {
+fn backup(routine: &str, kind: BackupKind, folder: &RunFolder, marks: &Marks, known: Known) -> Backup {
     let Known { file, metadata } = known;
+    let created = folder.created.unwrap_or_else(|| metadata.created.trunc_subsecs(3));
+    let key = file.path.parent().unwrap_or_else(ObjectPath::root);
+    let mark = marks.iter().find(|(marked, _)| *marked == key).map(|(_, set)| *set);
     Backup {
         routine: routine.to_owned(),
         kind,
-        created: folder.created.unwrap_or_else(|| metadata.created.trunc_subsecs(3)),
-        key: file.path.parent().unwrap_or_else(ObjectPath::root),
+        created,
         run: folder.run_of(&file.path),
+        key,
         metadata,
+        written: file.modified,
+        suspect: mark.or_else(|| is_dated_later(created, file.modified).then_some(file.modified)),
     }
 }
 
@@ -125,7 +135,8 @@ impl Catalog {
 
     /// The backups of `routine` made in a range of times (in the API both ends count: `from..=to`), by time, then by
     /// namespace. What is there but cannot be read is returned beside them and hides no other; only when the routine's
-    /// folder cannot be listed it is an error. A routine that is not there has no backups.
+    /// folder cannot be listed it is an error. A routine that is not there has no backups. Backups whose time is wrong
+    /// are listed, too.
     pub async fn list(
         &self,
         routine: &str,
@@ -139,12 +150,18 @@ impl Catalog {
         Ok(listed)
     }
 
-    /// When the newest backup of `routine` was made; none if there is none. Only the newest runs are read. One whose
-    /// metadata.yaml cannot be read was made, too.
-    pub async fn last(&self, routine: &str, kind: BackupKind) -> Result<Option<DateTime<Utc>>> {
+    /// When the newest backup of `routine` was made, of those begun in a range of times; none if there is none. Only the
+    /// newest runs are read. One whose metadata.yaml cannot be read was made, too; one whose time is wrong does not count.
+    pub async fn last(
+        &self,
+        routine: &str,
+        kind: BackupKind,
+        range: impl RangeBounds<DateTime<Utc>>,
+    ) -> Result<Option<DateTime<Utc>>> {
         let mut last = None;
-        self.walk(routine, kind, .., |listed| {
-            let readable = listed.backups.iter().map(|backup| backup.created);
+        self.walk(routine, kind, range, |listed| {
+            let trusted = listed.backups.iter().filter(|backup| backup.is_trusted());
+            let readable = trusted.map(|backup| backup.created);
             let others = listed.unreadable.iter().filter(|other| other.place.name() == METADATA_FILE);
             last = readable.chain(others.filter_map(|other| other.created)).max();
             last.is_some()
@@ -154,7 +171,7 @@ impl Catalog {
     }
 
     /// The backups of the newest run that has any, of those begun in a range of times. Only the newest runs are read;
-    /// what of them cannot be read is passed over.
+    /// what of them cannot be read or has a wrong time is passed over.
     pub async fn last_run(
         &self,
         routine: &str,
@@ -163,7 +180,7 @@ impl Catalog {
     ) -> Result<Vec<Backup>> {
         let mut newest: Vec<Backup> = Vec::new();
         self.walk(routine, kind, range, |listed| {
-            for backup in listed.backups {
+            for backup in listed.backups.into_iter().filter(Backup::is_trusted) {
                 if newest.first().is_none_or(|first| first.created < backup.created) {
                     newest.clear();
                 }
@@ -225,7 +242,7 @@ impl Catalog {
     }
 
     /// Reads what is in the folders.
-    async fn read(&self, routine: &str, kind: BackupKind, folders: Vec<RunFolder>) -> Found {
+    pub(super) async fn read(&self, routine: &str, kind: BackupKind, folders: Vec<RunFolder>) -> Found {
         let listings = self.side_by_side(folders, |folder| async move {
             let listing = self.0.storage.list(&folder.path, true).await;
             (folder, listing)
@@ -239,13 +256,17 @@ impl Catalog {
                     let (files, others): (Vec<_>, Vec<_>) =
                         listing.objects.into_iter().partition(|file| folder.may_hold(&file.path));
                     let (known, new) = self.recall(&folder.path, files);
+                    let mark = |file: &ObjectInfo| Some((file.path.parent()?, file.modified));
+                    let marks = others.iter().filter(|file| file.path.name() == MARK_FILE);
+                    let marks: Marks = Arc::new(marks.filter_map(mark).collect());
                     if known.is_empty() && new.is_empty() {
                         let claims = others.into_iter().filter(|file| file.path.name() == CLAIM_FILE);
                         found.bare.push(Bare { claims: claims.collect(), folder });
                         continue;
                     }
-                    backups.extend(known.into_iter().map(|known| backup(routine, kind, &folder, known)));
-                    unread.extend(new.into_iter().map(|file| (folder.clone(), file)));
+                    backups
+                        .extend(known.into_iter().map(|known| backup(routine, kind, &folder, &marks, known)));
+                    unread.extend(new.into_iter().map(|file| (folder.clone(), Arc::clone(&marks), file)));
                 }
                 Err(e) => unreadable.push(Unreadable {
                     kind,
@@ -256,11 +277,11 @@ impl Catalog {
                 }),
             }
         }
-        let texts = self.side_by_side(unread, |(folder, file)| async move {
+        let texts = self.side_by_side(unread, |(folder, marks, file)| async move {
             let text = self.0.storage.get(&file.path, METADATA_LIMIT).await;
-            (folder, file, text)
+            (folder, marks, file, text)
         });
-        for (folder, file, text) in texts.await {
+        for (folder, marks, file, text) in texts.await {
             let metadata = match text {
                 Ok(text) => Metadata::from_yaml(&text).map_err(|e| e.to_string()),
                 // Deleted since it was listed.
@@ -271,7 +292,7 @@ impl Catalog {
                 Ok(metadata) => {
                     let read = Known { file, metadata: Arc::new(metadata) };
                     self.remember(&folder.path, &read);
-                    backups.push(backup(routine, kind, &folder, read));
+                    backups.push(backup(routine, kind, &folder, &marks, read));
                 }
                 Err(cause) => unreadable.push(Unreadable {
                     kind,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use abs_storage::{
     ByteRange, ErrorKind, Listing, Local, ObjectPath, ObjectReader, ObjectWriter, Result, Storage,
@@ -41,6 +41,9 @@ pub fn metadata(namespace: &str, created: DateTime<Utc>, from: Option<DateTime<U
         compression: "NONE".to_owned(),
         encryption: "NONE".to_owned(),
         set_indexes: BTreeMap::new(),
+        selection: None,
+        from_bound: None,
+        cluster_created: None,
     }
 }
 
@@ -55,6 +58,8 @@ pub fn backup(namespace: &str, created: DateTime<Utc>, from: Option<DateTime<Utc
         metadata: Arc::new(metadata(namespace, created, from)),
         key: super::namespace_folder(&run, namespace).unwrap(),
         run,
+        written: SystemTime::from(created),
+        suspect: None,
     }
 }
 

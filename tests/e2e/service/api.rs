@@ -35,8 +35,9 @@ fn routine(name: &str) -> String {
 /// The configuration of `Home::of` with another policy.
 pub fn with_policy(server: &Server, policy: &str) -> Home {
     let text = configuration(server, &routine("routine"));
-    let own = "policy: {retry-policy: {base-timeout: 100, max-retries: 1}}";
+    let own = "policy: {retry-policy: {base-timeout: 100, max-retries: 1}, overlap: 0}";
     assert!(text.contains(own));
+    let policy = policy.replacen('{', "{overlap: 0, ", 1);
     Home::new(&text.replace(own, &format!("policy: {policy}")))
 }
 

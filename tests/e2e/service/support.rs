@@ -140,7 +140,7 @@ impl Home {
     }
 }
 
-/// The configuration of [`Home::of`].
+/// The configuration of [`Home::of`]. Without an overlap, so that tests can count what incremental backups hold.
 pub fn configuration(server: &Server, routines: &str) -> String {
     let (host, port) = server.address.rsplit_once(':').unwrap();
     let routines = routines.replace("NAMESPACE", &server.namespace).replace('\n', "\n  ");
@@ -152,7 +152,7 @@ aerospike-clusters:
 storage:
   disk: {STORAGE}
 backup-policies:
-  policy: {{retry-policy: {{base-timeout: 100, max-retries: 1}}}}
+  policy: {{retry-policy: {{base-timeout: 100, max-retries: 1}}, overlap: 0}}
 backup-routines:
   {routines}
 "

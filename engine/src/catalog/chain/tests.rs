@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use abs_storage::ObjectPath;
 use proptest::prelude::*;
 
@@ -222,7 +224,12 @@ async fn the_next_backup_builds_on_the_last_that_leaves_no_gap() {
     let foundations = |namespaces: &'static [&'static str], minute| {
         let names: Vec<_> = namespaces.iter().map(ToString::to_string).collect();
         let catalog = place.catalog.clone();
-        async move { catalog.foundations("r", &names, at(minute)).await.unwrap() }
+        let later = Misdated::default();
+        async move { catalog.foundations("r", &names, at(minute), "s", &later).await.unwrap().of }
+    };
+    let foundation = |full, last| {
+        let base = |minute| Base { created: at(minute), cluster_created: None };
+        Foundation { full: base(full), last: base(last) }
     };
     assert!(foundations(&["test"], 99).await.is_empty());
     place.full("test", 0);
@@ -231,15 +238,43 @@ async fn the_next_backup_builds_on_the_last_that_leaves_no_gap() {
         place.incremental("test", minute, minute - 10);
     }
     let found = foundations(&["test", "other", "new"], 99).await;
-    assert_eq!(found["test"], Foundation { full: at(0), last: at(30) });
-    assert_eq!(found["other"], Foundation { full: at(5), last: at(5) });
+    assert_eq!(found["test"], foundation(0, 30));
+    assert_eq!(found["other"], foundation(5, 5));
     assert_eq!(found.len(), 2);
-    assert_eq!(foundations(&["test"], 20).await["test"].last, at(20));
+    assert_eq!(foundations(&["test"], 20).await["test"].last.created, at(20));
     delete(&place, &incremental(20));
     let found = foundations(&["test"], 99).await["test"];
-    assert_eq!(found, Foundation { full: at(0), last: at(10) });
-    place.incremental("test", 40, minute_of(found.last));
+    assert_eq!(found, foundation(0, 10));
+    place.incremental("test", 40, minute_of(found.last.created));
     assert_eq!(chain(&place, 40).await.unwrap(), [0, 10, 40], "the gap is closed");
+}
+
+/// Protects: an incremental backup never builds on one of another part of the namespace; one that does not say its part is
+/// taken to be of the same.
+#[tokio::test]
+async fn another_selection_makes_a_full_backup_due() {
+    let place = Place::new();
+    let make = |minute, from: Option<i64>, selection: Option<&str>| {
+        let mut backup = backup("test", at(minute), from.map(at));
+        Arc::make_mut(&mut backup.metadata).selection = selection.map(str::to_owned);
+        place.backup(backup.key.as_str(), &backup.metadata);
+    };
+    let names = ["test".to_owned(), "other".to_owned()];
+    let due = async |minute: i64, selection: &str| {
+        let later = Misdated::default();
+        let found = place.catalog.foundations("r", &names, at(minute), selection, &later).await.unwrap();
+        found.full_due.map(|due| due.to_string())
+    };
+    place.full("other", 0);
+    make(0, None, None);
+    assert_eq!(due(1, "a").await, None);
+    make(5, Some(0), Some("a"));
+    assert_eq!(due(6, "a").await, None);
+    let changed = "the selection of the routine has changed since ";
+    assert_eq!(due(6, "b").await, Some(format!("{changed}{}/data/test", incremental(5))));
+    make(10, None, Some("b"));
+    assert_eq!(due(11, "b").await, None);
+    assert_eq!(due(11, "a").await, Some(format!("{changed}{}/data/test", run(BackupKind::Full, 10))));
 }
 
 #[tokio::test]

@@ -58,7 +58,7 @@ async fn a_backup_without_a_time_in_its_path_has_that_of_its_metadata() {
     let range = at(1)..=at(2);
     let listed = place.catalog.list("r", BackupKind::Full, range).await.unwrap();
     assert_eq!(listed.backups.len(), 2);
-    assert_eq!(place.catalog.last("r", BackupKind::Full).await.unwrap(), Some(at(2)));
+    assert_eq!(place.catalog.last("r", BackupKind::Full, ..).await.unwrap(), Some(at(2)));
     let last = place.catalog.last_run("r", BackupKind::Full, ..at(2)).await.unwrap();
     assert_eq!(last[0].created, at(1));
     let last = place.catalog.last_run("r", BackupKind::Full, ..at(1)).await.unwrap();
@@ -139,7 +139,7 @@ async fn requests_are_few_and_not_too_many_at_once() {
     assert_eq!(place.storage.requests(), (11, 0), "what is out of range is not asked for");
     let catalog = place.catalog.clone();
     // It can be asked from any thread.
-    let last = tokio::spawn(async move { catalog.last("r", BackupKind::Full).await });
+    let last = tokio::spawn(async move { catalog.last("r", BackupKind::Full, ..).await });
     assert_eq!(last.await.unwrap().unwrap(), Some(at(499)));
     assert_eq!(place.storage.requests(), (2, 0));
 }
@@ -184,7 +184,7 @@ async fn the_last_run_is_the_newest_with_a_backup() {
     assert_eq!(last[0].created, at(39));
     let before = place.catalog.last_run("r", BackupKind::Incremental, ..at(39)).await.unwrap();
     assert_eq!(before[0].created, at(38));
-    assert_eq!(place.catalog.last("r", BackupKind::Full).await.unwrap(), None);
+    assert_eq!(place.catalog.last("r", BackupKind::Full, ..).await.unwrap(), None);
     place.write(&format!("{}/data/test/metadata.yaml", run(BackupKind::Incremental, 50)), "damaged");
-    assert_eq!(place.catalog.last("r", BackupKind::Incremental).await.unwrap(), Some(at(50)));
+    assert_eq!(place.catalog.last("r", BackupKind::Incremental, ..).await.unwrap(), Some(at(50)));
 }

@@ -2,7 +2,12 @@
 
 use serde_json::{Value, json};
 
-use super::{counts, is_data, is_time, looks_like, metric, milliseconds, open, put, routine, with_policy};
+use super::restores::{done, numbers};
+use super::{
+    counts, held, holds, is_data, is_time, looks_like, metric, milliseconds, open, put, request_of, routine,
+    with_policy,
+};
+use crate::faults::empty;
 use crate::raw::{self, Raw, blob};
 use crate::service::place::{Place, masked, on_every_storage};
 use crate::service::support::{Home, ROUTINE, Service, configuration, eventually};
@@ -90,6 +95,47 @@ fn on_demand_they_are_listed_field_by_field(place: Place) {
     assert_eq!(service.json("/v1/backups/incremental"), json!({"routine": [first, second]}));
     let state = service.json("/v1/backups/currentBackup/routine");
     assert_eq!((&state["last-full"], &state["last-incremental"]), (&full["created"], &second["created"]));
+}
+
+/// Protects: a backup dated in the future is listed with a warning and can be restored by its key, but no restore to a point in
+/// time takes it, and the next backup is a full one.
+#[test]
+fn a_backup_of_a_time_to_come_is_kept_aside() {
+    let server = Server::embedded(1);
+    put(&server, 0..10, 1);
+    let home = Home::of(&server, ROUTINE);
+    let service = home.serve();
+    let full = service.backup("full", "routine").remove(0);
+    let now = full["timestamp"].as_i64().unwrap();
+    let runs = home.storage().join("routine/backup");
+    let later = runs.join((now + 86_400_000).to_string());
+    let copy =
+        std::process::Command::new("cp").arg("-r").arg(runs.join(now.to_string())).arg(&later).status();
+    assert!(copy.unwrap().success());
+    put(&server, 0..20, 2);
+    let expected = held(&server);
+
+    service.post("/v1/backups/incremental/routine", None).is(202);
+    eventually(|| service.backups("full", "routine").len() == 3)
+        .unwrap_or_else(|()| panic!("no full backup is made:\n{}", service.log()));
+    let listed = service.backups("full", "routine");
+    assert_eq!(listed[0], full);
+    assert_eq!(listed[1].get("warnings"), None);
+    let warnings = listed[2]["warnings"].as_array().unwrap();
+    assert!(
+        warnings.len() == 1 && warnings[0].as_str().unwrap().contains("the clock was wrong"),
+        "{warnings:?}"
+    );
+    assert!(later.join("data").join(&server.namespace).join("clock-suspect").exists());
+    service.logs(&["WARN", "dated in the future"]);
+    assert_eq!(service.json("/v1/backups/currentBackup/routine")["last-full"], listed[1]["created"]);
+
+    empty(&server);
+    done(&service, "timestamp", &json!({"routine": "routine", "time": now + 2 * 86_400_000}));
+    holds(&server, &expected);
+    empty(&server);
+    let status = done(&service, "full", &request_of(&listed[2], &json!({})));
+    numbers(&status, &[("inserted-records", 10)]);
 }
 
 /// Protects: the answer to a request for a backup is 202 without a body; the deprecated request makes a full one.

@@ -114,6 +114,19 @@ fn every_moment_of_a_cumulative_chain_comes_back() {
     numbers(&done(&service, "timestamp", &request), &[("read-records", 60 + 66)]);
 }
 
+/// Protects: with the default overlap, incremental backups hold what changed just before the backup they build on once more,
+/// also when nothing else has changed; each moment comes back all the same.
+#[test]
+fn an_overlap_repeats_recent_changes() {
+    let server = Server::embedded(2);
+    let service = Home::new(&configuration(&server, ROUTINE).replace(", overlap: 0", "")).serve();
+    let chain = chain(&server, &service, "routine");
+    service.backup("incremental", "routine");
+    let backups = service.backups("incremental", "routine");
+    assert_eq!((&backups[0]["record-count"], backups.len()), (&json!(80), 4));
+    every_moment(&server, &service, &chain);
+}
+
 /// Protects: without `no-generation`, newer records that are there stay.
 #[test]
 fn newer_records_stay_unless_told_otherwise() {

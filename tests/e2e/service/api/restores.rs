@@ -14,7 +14,7 @@ on_every_storage!(a_backup_is_restored_by_its_path_as_the_guide_says,);
 pub fn example(job: &Value) -> Value {
     json!({
         "read-records": 100_000, "total-bytes": 30_000_000, "expired-records": 0, "skipped-records": 0,
-        "ignored-records": 0, "inserted-records": 50_000, "existed-records": 0, "fresher-records": 0, "superseded-records": 0,
+        "ignored-records": 0, "inserted-records": 50_000, "existed-records": 0, "fresher-records": 0,
         "index-count": 4, "udf-count": 1, "errors-in-doubt": 0, "current-job": job, "status": "Running"
     })
 }
@@ -37,8 +37,11 @@ pub fn done(service: &Service, kind: &str, request: &Value) -> Value {
     if status["warnings"].is_array() {
         example["warnings"] = json!(["a line"]);
     }
+    if status["superseded-records"].is_u64() {
+        example["superseded-records"] = json!(1);
+    }
     looks_like(&status, &example);
-    let count = |key: &str| status[key].as_u64().unwrap();
+    let count = |key: &str| status[key].as_u64().unwrap_or_default();
     let fates = ["inserted", "fresher", "existed", "ignored", "skipped", "expired", "superseded"];
     let sum: u64 = fates.iter().map(|fate| count(&format!("{fate}-records"))).sum();
     assert_eq!(count("read-records"), sum, "{status}");
@@ -186,7 +189,6 @@ fn restores_are_listed_by_state_and_time() {
         ("!failure", &[good, canceled]),
         ("!Running", &[good, bad, canceled]),
         ("Running", &[]),
-        ("", &[good, bad, canceled]),
     ] {
         let query = format!("?status={}", status.replace(' ', "%20").replace('!', "%21"));
         assert_eq!(ids(&query), expected, "{status}");
