@@ -111,11 +111,14 @@ async fn put_in_force(
     changed: &Configuration,
     text: Option<&str>,
 ) -> Result<(), RequestError> {
+    let failed = |e| RequestError::Failed(format!("the change was not made: {e}"));
     let prepared = within_limit(source, "preparing", source.prepare(changed.settings())).await;
-    let transaction = prepared.map_err(RequestError::Invalid)?;
+    let transaction = match text {
+        Some(_) => prepared.map_err(failed)?,
+        None => prepared.map_err(RequestError::Invalid)?,
+    };
     if let Some(text) = text {
-        let written = within_limit(source, "writing", source.write(text)).await;
-        written.map_err(|e| RequestError::Failed(format!("the change was not made: {e}")))?;
+        within_limit(source, "writing", source.write(text)).await.map_err(failed)?;
     }
     transaction.commit().await;
     Ok(())

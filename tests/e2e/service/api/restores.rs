@@ -193,6 +193,7 @@ fn restores_are_listed_by_state_and_time() {
         let query = format!("?status={}", status.replace(' ', "%20").replace('!', "%21"));
         assert_eq!(ids(&query), expected, "{status}");
     }
+    service.get("/v1/restore/jobs?status=").refuses(400, &["status: has no value"]);
     let time = |id: u64| super::milliseconds(&jobs("")[id.to_string()]["current-job"]["start-time"]);
     let (first, last) = (time(good), time(canceled));
     assert_eq!(ids(&format!("?from={first}&to={last}")), [good, bad, canceled]);
