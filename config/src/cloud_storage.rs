@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use crate::InvalidValue;
 use crate::check::{Check, most};
-use crate::secret::{Secret, SecretText, Secrets, blank, visit_secrets};
+use crate::secret::{MASK, Secret, SecretText, Secrets, below, blank, visit_secrets};
 use crate::secret_agent::SecretAgent;
 use crate::settings::Agents;
 use crate::text::words;
@@ -354,8 +354,9 @@ impl GcpStorage {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 #[schema(as = dto::AzureStorage)]
 pub struct AzureStorage {
-    /// The URL of the service.
-    pub endpoint: String,
+    /// The URL of the service. Its query, a shared access signature, is a secret.
+    #[schema(value_type = String)]
+    pub endpoint: SignedUrl,
     /// The container.
     pub container_name: String,
     /// The folder in the container that holds the backups; the root by default.
@@ -434,6 +435,7 @@ words! {
 
 impl Secrets for AzureStorage {
     fn each_secret(&mut self, path: &str, visit: &mut dyn FnMut(String, &mut SecretText)) {
+        self.endpoint.visit_signature(below(path, "endpoint"), visit);
         visit_secrets!(
             self,
             path,
@@ -449,15 +451,70 @@ impl Secrets for AzureStorage {
         let mut recipient = Self { path: None, min_part_size: None, storage_class: None, ..self.clone() };
         blank(&mut recipient.account_key);
         blank(&mut recipient.client_secret);
+        // Its query is the secret.
+        recipient.endpoint = recipient.endpoint.without_query().into();
         recipient
     }
 }
 
+/// A URL whose query, if it has one, is a secret: a shared access signature. `Debug` does not show it.
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub struct SignedUrl(SecretText);
+
+impl SignedUrl {
+    /// The whole URL.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        self.0.expose()
+    }
+
+    /// The URL without its query.
+    #[must_use]
+    pub fn without_query(&self) -> &str {
+        self.expose().split('?').next().unwrap_or_default()
+    }
+
+    fn visit_signature(&mut self, path: String, visit: &mut dyn FnMut(String, &mut SecretText)) {
+        let Some((url, query)) = self.expose().split_once('?').filter(|(_, query)| !query.is_empty()) else {
+            return;
+        };
+        let mut secret = SecretText::from(query);
+        let url = url.to_owned();
+        visit(path, &mut secret);
+        self.0 = format!("{url}?{}", secret.expose()).into();
+    }
+}
+
+impl From<String> for SignedUrl {
+    fn from(text: String) -> Self {
+        Self(text.into())
+    }
+}
+
+impl From<&str> for SignedUrl {
+    fn from(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
+impl From<SignedUrl> for String {
+    fn from(url: SignedUrl) -> Self {
+        url.0.into()
+    }
+}
+
+impl fmt::Debug for SignedUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.without_query())
+    }
+}
+
 /// A container of Azure Blob Storage, ready to be opened.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AzureSettings {
-    /// The URL of the service; it may carry a shared access signature as its query.
-    pub endpoint: String,
+    /// The URL of the service.
+    pub endpoint: SignedUrl,
     /// The container.
     pub container: String,
     /// The folder in the container, without a `/` at its ends; empty for the root.
@@ -470,22 +527,6 @@ pub struct AzureSettings {
     pub data_tier: Option<AzureDataTier>,
     /// In which tier metadata is stored; that of the account by default.
     pub metadata_tier: Option<AzureMetadataTier>,
-}
-
-/// A shared access signature is not shown.
-impl fmt::Debug for AzureSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { endpoint, container, folder, credentials, part_size, data_tier, metadata_tier } = self;
-        f.debug_struct("AzureSettings")
-            .field("endpoint", &endpoint.split('?').next().unwrap_or_default())
-            .field("container", container)
-            .field("folder", folder)
-            .field("credentials", credentials)
-            .field("part_size", part_size)
-            .field("data_tier", data_tier)
-            .field("metadata_tier", metadata_tier)
-            .finish()
-    }
 }
 
 /// Who asks Azure.
@@ -513,7 +554,7 @@ pub enum AzureCredentials {
 
 impl AzureStorage {
     pub(crate) fn settings(&self, agents: &Agents, check: &mut Check<'_>) -> AzureSettings {
-        url("endpoint", &self.endpoint, check);
+        self.check_endpoint(check);
         check.filled("container-name", &self.container_name);
         let class = self.storage_class.clone().unwrap_or_default();
         let (data_tier, metadata_tier) = {
@@ -531,6 +572,13 @@ impl AzureStorage {
             part_size: part_size(self.min_part_size, LEAST_AZURE_PART, check),
             data_tier,
             metadata_tier,
+        }
+    }
+
+    fn check_endpoint(&self, check: &mut Check<'_>) {
+        url("endpoint", self.endpoint.expose(), check);
+        if self.endpoint.expose().split_once('?').is_some_and(|(_, query)| query == MASK) {
+            check.problem("endpoint", format_args!("has the query {MASK}: give the shared access signature"));
         }
     }
 
@@ -693,11 +741,36 @@ mod tests {
         };
         let settings = azure.settings(&agents, &mut check);
         assert_eq!(settings.credentials, AzureCredentials::Endpoint);
-        assert!(settings.endpoint.ends_with("hunter2"));
-        assert!(!format!("{settings:?}").contains("hunter2"), "{settings:?}");
+        assert!(settings.endpoint.expose().ends_with("hunter2"));
+        assert!(!format!("{settings:?} {azure:?}").contains("hunter2"), "{settings:?} {azure:?}");
         let keyed = AzureStorage { account_name: Some("a".into()), account_key: Some("k".into()), ..azure };
         let credentials = keyed.settings(&agents, &mut check).credentials;
         assert!(matches!(credentials, AzureCredentials::SharedKey { account, .. } if account == "a"));
         findings.of_new().unwrap();
+    }
+
+    /// Protects: a shared access signature is masked, and comes back for its mask.
+    #[test]
+    fn a_signature_in_an_endpoint_is_a_secret() {
+        let stored = AzureStorage {
+            endpoint: "https://a.blob.core.windows.net/?sv=1&sig=hunter2".into(),
+            container_name: "c".into(),
+            ..AzureStorage::default()
+        };
+        let masked = stored.masked();
+        assert_eq!(masked.endpoint.expose(), "https://a.blob.core.windows.net/?[secret]");
+        let mut returned = masked.clone();
+        returned.unmask(Some(&stored)).unwrap();
+        assert_eq!(returned, stored);
+        let refused = masked.clone().unmask(None).unwrap_err();
+        assert!(refused.list()[0].to_string().starts_with("endpoint: reads [secret]"), "{refused:?}");
+        let agents = Agents::of_settings("secret-agents", &BTreeMap::new());
+        let problems = Check::document("", |check| masked.settings(&agents, check)).unwrap_err();
+        assert!(
+            problems.list()[0].to_string().starts_with("endpoint: has the query [secret]"),
+            "{problems:?}"
+        );
+        let bare = AzureStorage { endpoint: "https://a/".into(), ..stored };
+        assert_eq!(bare.masked(), bare);
     }
 }

@@ -60,7 +60,7 @@ pub use backup_policy::{BackupPolicy, BackupSettings, IncrementalMode};
 pub use cloud_storage::{
     AzureCredentials, AzureDataTier, AzureMetadataTier, AzureSettings, AzureStorage, AzureStorageClass,
     GcpDataClass, GcpSettings, GcpStorage, GcpStorageClass, S3DataClass, S3Key, S3LogLevel, S3MetadataClass,
-    S3Settings, S3Storage, S3StorageClass,
+    S3Settings, S3Storage, S3StorageClass, SignedUrl,
 };
 pub use cluster::{
     AerospikeCluster, AuthMode, ClusterSettings, CredentialSettings, Credentials, SeedAddress, SeedNode,

@@ -19,7 +19,7 @@ pub const MASK: &str = "[secret]";
 const REFERENCE: &str = "secrets:";
 
 /// A text in a document that is a secret or refers to one (`secrets:RESOURCE:KEY`). `Debug` shows no secret.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub struct SecretText(Zeroizing<String>);
 

@@ -187,7 +187,7 @@ impl Bucket for AzureBucket {
     const DELETE_BATCH: usize = 1;
 
     fn place(&self, key: &str) -> String {
-        let endpoint = self.settings.endpoint.split('?').next().unwrap_or_default().trim_end_matches('/');
+        let endpoint = self.settings.endpoint.without_query().trim_end_matches('/');
         format!("{endpoint}/{}/{key}", self.settings.container)
     }
 

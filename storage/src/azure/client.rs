@@ -163,7 +163,7 @@ fn container(settings: &AzureSettings) -> Answer<Url> {
     let wrong = |why: &str| {
         refused(format!("the endpoint is not valid: {why}"), "correct endpoint in the configuration")
     };
-    let mut url = Url::parse(&settings.endpoint).map_err(|error| wrong(&error.to_string()))?;
+    let mut url = Url::parse(settings.endpoint.expose()).map_err(|error| wrong(&error.to_string()))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(wrong("it begins neither with https:// nor with http://"));
     }

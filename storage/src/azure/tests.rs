@@ -35,7 +35,7 @@ fn endpoint() -> String {
 
 fn settings(endpoint: String) -> AzureSettings {
     AzureSettings {
-        endpoint,
+        endpoint: endpoint.into(),
         container: CONTAINER.into(),
         folder: String::new(),
         credentials: shared_key(KEY),

@@ -263,6 +263,10 @@ storage:"
             "secret-access-key": "hunter2", "s3-endpoint-override": "http://127.0.0.1:1"}});
         shown += &service.post("/v1/config/storage/s3", Some(&storage.to_string())).is(201).text;
         shown += &service.get("/v1/config/storage/s3").is(200).text;
+        let signed = json!({"azure-storage": {"container-name": "c", "endpoint": "http://127.0.0.1:1/?sv=1&sig=hunter2-sas"}});
+        shown += &service.post("/v1/config/storage/azure", Some(&signed.to_string())).is(201).text;
+        shown += &service.get("/v1/config/storage/azure").is(200).text;
+        shown += &service.get("/v1/config").is(200).text;
         service.post("/v1/config/clusters/new", Some(&good.to_string())).is(201);
         service.signal("HUP");
         service.logs(&["configuration loaded again"]);
