@@ -22,6 +22,7 @@ mod tests;
 
 use std::fmt;
 use std::num::NonZero;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use abs_config::AzureSettings;
@@ -36,7 +37,6 @@ use azure_storage_blob::models::{
 };
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use tokio::sync::OnceCell;
 
 use self::blocks::{BlockName, Upload};
 use self::client::Client;
@@ -46,6 +46,7 @@ use crate::cloud::bucket::{
     Answer, Body, Bucket, Class, Entry, Failure, Head, ListQuery, Page, Part, Unfinished, UploadPage,
     VersionRange,
 };
+use crate::cloud::renewable::Renewable;
 
 /// The tier from which nothing can be read before it is brought back.
 const ARCHIVE: &str = "Archive";
@@ -64,7 +65,7 @@ const RESOURCE_TYPE: HeaderName = HeaderName::from_static("x-ms-resource-type");
 /// A container of Azure Blob Storage.
 pub(crate) struct AzureBucket {
     settings: AzureSettings,
-    client: OnceCell<Client>,
+    client: Renewable<Client>,
 }
 
 /// The endpoint may carry a secret: its query is not shown.
@@ -77,11 +78,11 @@ impl fmt::Debug for AzureBucket {
 impl AzureBucket {
     /// The container that `settings` name. Nothing is asked of it before the first request.
     pub(crate) fn new(settings: &AzureSettings) -> Self {
-        Self { settings: settings.clone(), client: OnceCell::new() }
+        Self { settings: settings.clone(), client: Renewable::default() }
     }
 
-    async fn client(&self) -> Answer<&Client> {
-        self.client.get_or_try_init(|| Client::new(&self.settings)).await
+    async fn client(&self) -> Answer<Arc<Client>> {
+        self.client.get(|| Client::new(&self.settings)).await
     }
 
     fn tier(&self, class: Class) -> Option<AccessTier> {
@@ -312,6 +313,10 @@ impl Bucket for AzureBucket {
             .try_collect()
             .await?;
         Ok(UploadPage { uploads, next: answer.next })
+    }
+
+    async fn sign_in_again(&self) {
+        self.client.forget();
     }
 
     async fn delete(&self, keys: &[String]) -> Answer<()> {

@@ -6,12 +6,14 @@
 //! | [`patience`] | [`Patience`]: how often and how long a request is tried |
 //! | [`place`] | [`Place`]: the folder of a bucket that is the storage; keys, and how it is asked |
 //! | [`writer`] | [`PartWriter`]: an object of any size, in parts |
+//! | [`renewable`] | [`Renewable`](renewable::Renewable): a client whose credentials can be asked for again |
 //! | [`reader`] | [`CloudReader`]: an object, from wherever it broke |
 
 pub(crate) mod bucket;
 pub(crate) mod patience;
 mod place;
 mod reader;
+pub(crate) mod renewable;
 #[cfg(test)]
 pub(crate) mod testing;
 mod writer;

@@ -25,7 +25,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use reqwest::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, LOCATION, RANGE};
-use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
+use reqwest::{Client, Method, RequestBuilder, Response, Url};
 use tokio::sync::OnceCell;
 
 use crate::ErrorKind;
@@ -115,9 +115,6 @@ impl GcsBucket {
         let response = request.send().await.map_err(out_of_reach)?;
         if response.status().is_success() {
             return Ok(response);
-        }
-        if response.status() == StatusCode::UNAUTHORIZED {
-            self.credentials.forget().await;
         }
         Err(refusal(response, about, &self.settings.bucket).await)
     }
@@ -310,6 +307,10 @@ impl Bucket for GcsBucket {
     /// for them.
     async fn uploads(&self, _: &str, _: Option<&str>) -> Answer<UploadPage<Upload>> {
         Ok(UploadPage { uploads: Vec::new(), next: None })
+    }
+
+    async fn sign_in_again(&self) {
+        self.credentials.forget().await;
     }
 
     async fn delete(&self, keys: &[String]) -> Answer<()> {

@@ -18,6 +18,9 @@ pub mod log;
 #[cfg(test)]
 mod tests;
 
+use std::convert::Infallible;
+use std::sync::Arc;
+
 use abs_config::S3Settings;
 use async_trait::async_trait;
 use aws_sdk_s3::error::ProvideErrorMetadata as _;
@@ -30,19 +33,19 @@ use aws_sdk_s3::types::{
 use aws_smithy_types::base64;
 use bytes::Bytes;
 use futures_util::stream;
-use tokio::sync::OnceCell;
 
 use self::client::Connection;
 use crate::ErrorKind;
 use crate::cloud::bucket::{
     Answer, Body, Bucket, Class, Head, ListQuery, Page, Part, UploadPage, VersionRange,
 };
+use crate::cloud::renewable::Renewable;
 
 /// A bucket of S3.
 #[derive(Debug)]
 pub(crate) struct S3Bucket {
     settings: S3Settings,
-    connection: OnceCell<Connection>,
+    connection: Renewable<Connection>,
     _log: log::Wish,
 }
 
@@ -51,13 +54,16 @@ impl S3Bucket {
     pub fn new(settings: &S3Settings) -> Self {
         Self {
             settings: settings.clone(),
-            connection: OnceCell::new(),
+            connection: Renewable::default(),
             _log: log::Wish::new(settings.log_level),
         }
     }
 
-    async fn connection(&self) -> &Connection {
-        self.connection.get_or_init(|| Connection::new(&self.settings)).await
+    async fn connection(&self) -> Arc<Connection> {
+        let made =
+            self.connection.get(|| async { Ok::<_, Infallible>(Connection::new(&self.settings).await) });
+        let Ok(connection) = made.await;
+        connection
     }
 
     /// The storage class for objects of a kind; the bucket decides if none.
@@ -249,6 +255,10 @@ impl Bucket for S3Bucket {
             Err(e) if failure::status(&e) == Some(501) => Ok(UploadPage { uploads: Vec::new(), next: None }),
             Err(e) => Err(self.failure(&e)),
         }
+    }
+
+    async fn sign_in_again(&self) {
+        self.connection.forget();
     }
 
     async fn delete(&self, keys: &[String]) -> Answer<()> {

@@ -68,6 +68,9 @@ pub(crate) trait Bucket: Debug + Send + Sync + 'static {
     /// provider forgets them by itself and does not tell.
     async fn uploads(&self, prefix: &str, page: Option<&str>) -> Answer<UploadPage<Self::Upload>>;
 
+    /// Forgets the credentials, so that the next request asks for them again: they may have been replaced.
+    async fn sign_in_again(&self);
+
     /// Deletes objects, at most [`DELETE_BATCH`](Self::DELETE_BATCH). Those that do not exist are no error.
     async fn delete(&self, keys: &[String]) -> Answer<()>;
 }

@@ -118,6 +118,7 @@ impl<B: Bucket> Place<B> {
     }
 
     /// Makes a request until it is answered, or its failure will not pass, or patience ends. A try takes `limit` at most.
+    /// What is refused is asked once more with credentials that are asked for again.
     pub async fn ask<T, F: Future<Output = Answer<T>>>(
         &self,
         verb: Verb,
@@ -126,12 +127,17 @@ impl<B: Bucket> Place<B> {
         mut request: impl FnMut() -> F,
     ) -> Result<T> {
         let start = Instant::now();
-        let mut failed = 0;
+        let (mut failed, mut signed_in_again) = (0, false);
         loop {
             let Failure { kind, retry_after } = match self.attempt(limit, &mut request).await {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
             };
+            if matches!(kind, ErrorKind::Refused { .. }) && !signed_in_again {
+                signed_in_again = true;
+                self.bucket.sign_in_again().await;
+                continue;
+            }
             failed += 1;
             let ends = failed >= self.patience.tries || start.elapsed() >= self.patience.give_up;
             if ends || !matches!(kind, ErrorKind::Unavailable(_)) {
@@ -144,14 +150,18 @@ impl<B: Bucket> Place<B> {
         }
     }
 
-    /// Makes a request once.
+    /// Makes a request once; twice if it is refused, as in [`ask`](Self::ask).
     pub async fn ask_once<T, F: Future<Output = Answer<T>>>(
         &self,
         verb: Verb,
         key: &str,
         mut request: impl FnMut() -> F,
     ) -> Result<T> {
-        let answer = self.attempt(self.patience.answer, &mut request).await;
+        let mut answer = self.attempt(self.patience.answer, &mut request).await;
+        if matches!(&answer, Err(Failure { kind: ErrorKind::Refused { .. }, .. })) {
+            self.bucket.sign_in_again().await;
+            answer = self.attempt(self.patience.answer, &mut request).await;
+        }
         answer.map_err(|failure| self.failure(verb, key, failure.kind))
     }
 

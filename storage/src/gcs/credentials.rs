@@ -30,8 +30,7 @@ const FILE_VARIABLE: &str = "GOOGLE_APPLICATION_CREDENTIALS";
 /// The credentials of a bucket, and the token that they gave.
 pub(super) struct Credentials {
     origin: Origin,
-    /// Keeps a token until shortly before it expires. Empty until the first request, and after a refusal: a key that was
-    /// replaced is read again.
+    /// Keeps a token until shortly before it expires. Empty until the first request, and when it was forgotten.
     source: Mutex<Option<Arc<dyn TokenSource>>>,
 }
 
@@ -62,21 +61,18 @@ impl Credentials {
             return Ok(None);
         }
         let source = self.source().await?;
-        let answer = source.token().await.map_err(|error| match error {
+        let token = source.token().await.map_err(|error| match error {
             // The metadata server hides that it is busy behind an answer that is no token; it has given one before.
             Error::HttpError(error) if error.is_decode() => ErrorKind::Unavailable(format!(
                 "Google gives no token ({})",
                 with_causes(&error.without_url())
             )),
             error => self.refusal(error),
-        });
-        if matches!(answer, Err(ErrorKind::Refused { .. })) {
-            self.forget().await;
-        }
-        Ok(Some(answer?.access_token))
+        })?;
+        Ok(Some(token.access_token))
     }
 
-    /// Signs in anew at the next request.
+    /// The next request reads the key and signs in again.
     pub(super) async fn forget(&self) {
         *self.source.lock().await = None;
     }
@@ -195,12 +191,11 @@ fn is_absent(error: &Error) -> bool {
     }
 }
 
+/// A metadata server that does not answer may still be starting, as on a machine that has just been started.
 fn no_credentials(error: &Error) -> ErrorKind {
-    ErrorKind::Refused {
-        reason: format!(
-            "there are no Google credentials: no file of them, and no metadata server ({})",
-            with_causes(error)
-        ),
-        remedy: format!("give key or key-file-path in the configuration, or set {FILE_VARIABLE}"),
-    }
+    ErrorKind::Unavailable(format!(
+        "there are no Google credentials: no file of them, and no metadata server ({}): unless it is still starting, give key \
+         or key-file-path in the configuration, or set {FILE_VARIABLE}",
+        with_causes(error)
+    ))
 }

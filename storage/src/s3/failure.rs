@@ -139,6 +139,12 @@ fn unanswered<E: StdError + 'static>(error: &SdkError<E>, endpoint: Option<&str>
         };
     }
     match cause::<CredentialsError>(error) {
+        Some(CredentialsError::CredentialsNotLoaded(_)) if asks_metadata_service() => {
+            // It may still be starting, as on a machine that has just been started.
+            let advice = "unless a metadata service is still starting, give access-key-id and secret-access-key, a profile, \
+                          or credentials in the environment";
+            return ErrorKind::Unavailable(format!("{reason}: {advice}"));
+        }
         Some(CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_)) => {
             return refused(
                 "give access-key-id and secret-access-key, a profile, or credentials in the environment",
@@ -164,6 +170,11 @@ fn unanswered<E: StdError + 'static>(error: &SdkError<E>, endpoint: Option<&str>
             None => ErrorKind::Unavailable(reason),
         },
     }
+}
+
+/// Whether the metadata service of the machine is asked when nothing else has credentials.
+fn asks_metadata_service() -> bool {
+    !std::env::var("AWS_EC2_METADATA_DISABLED").is_ok_and(|value| value.eq_ignore_ascii_case("true"))
 }
 
 /// What a service says about a request that it did not do.

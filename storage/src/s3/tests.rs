@@ -403,6 +403,11 @@ async fn credentials_come_from_the_environment_or_are_asked_for() {
     let without = in_environment(endpoint, &[]);
     let remedy = "give access-key-id and secret-access-key, a profile, or credentials in the environment";
     assert!(without.contains("Refused") && without.contains(remedy), "{without}");
+    // A metadata service that does not answer may still be starting.
+    let closed =
+        [("AWS_EC2_METADATA_DISABLED", "false"), ("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:1")];
+    let starting = in_environment(endpoint, &closed);
+    assert!(starting.contains("Unavailable") && starting.contains(remedy), "{starting}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -447,7 +452,8 @@ async fn data_and_metadata_go_into_their_classes_and_archives_are_told() {
     let archived: Vec<_> = listed.into_iter().map(|entry| entry.archived).collect();
     assert_eq!(archived, [Some("GLACIER".to_owned()), None, Some("GLACIER".to_owned())]);
     assert_eq!(collect(bucket.read(&metadata, None).await.unwrap()).await, b"metadata");
-    let client = &bucket.connection().await.client;
+    let connection = bucket.connection().await;
+    let client = &connection.client;
     let head = client.head_object().bucket(&service.settings.bucket).key(&metadata).send().await.unwrap();
     assert_eq!(head.storage_class().map(StorageClass::as_str), Some("STANDARD_IA"));
 

@@ -24,7 +24,7 @@ pub struct Cloud {
 }
 
 /// The account and key of every Azurite; they are public.
-const AZURITE: &str =
+pub const AZURITE: &str =
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 
 pub const CLOUDS: [Cloud; 3] = [
@@ -77,6 +77,11 @@ impl Cloud {
         url
     }
 
+    /// The key of its document.
+    pub fn secret(&self) -> &'static str {
+        if self.name == "azure" { AZURITE } else { "test-secret" }
+    }
+
     /// A storage in a folder of its bucket that nobody else uses.
     pub fn settings(&self) -> StorageSettings {
         self.settings_at(&self.url())
@@ -84,10 +89,17 @@ impl Cloud {
 
     /// The same, at another URL.
     pub fn settings_at(&self, url: &str) -> StorageSettings {
+        self.settings_with(url, "", "")
+    }
+
+    /// The same, with a piece of its document replaced.
+    pub fn settings_with(&self, url: &str, piece: &str, by: &str) -> StorageSettings {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos();
         let folder = format!("tests/{}-{now}-{}", std::process::id(), COUNT.fetch_add(1, Relaxed));
         let document = self.document.replace("URL", url).replace("FOLDER", &folder).replace("KEY", AZURITE);
+        assert!(document.contains(piece), "{document}");
+        let document = document.replace(piece, by);
         let storage: abs_config::Storage = abs_config::from_json(document.as_bytes()).unwrap();
         storage.check().unwrap()
     }
