@@ -18,7 +18,7 @@ use super::logging::{LogError, Logging};
 use super::notify::notify;
 use super::panics;
 use super::signals::{Signals, Told};
-use super::source::{Source, SourceError};
+use super::source::{Source, SourceError, delete_unfinished};
 use crate::build_info::BuildInfo;
 use crate::http::{self, Http};
 
@@ -109,8 +109,12 @@ impl Running {
         let logging = Logging::start(&service.logger)?;
         let log = logging.logger().clone();
         let origin = source.access.describe();
+        let file = source.file.clone();
         let source = Exclusive::claim(source, &configuration, logging.control().clone(), log.clone());
         let source = Arc::new(source.map_err(StartError::Claimed)?);
+        if let Some(Err(e)) = file.map(|file| delete_unfinished(&file)) {
+            warn!(log, "{}", e);
+        }
         logging.take_library_records();
         panics::log_all(log.clone());
         let build = BuildInfo::CURRENT;

@@ -10,7 +10,7 @@ mod address;
 mod file;
 mod object;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use abs_actors::ConfigSource;
@@ -75,6 +75,16 @@ impl Source {
         let object = object.map_err(|e| SourceError::Invalid(vec![format!("{origin}: {e}")]))?;
         Ok(Self { access: Arc::new(object), file: None })
     }
+}
+
+/// Deletes what a service that was killed while it changed its configuration left beside the file at `path`. Only for the
+/// service that has claimed the file.
+///
+/// # Errors
+/// One line: what could not be deleted and why.
+pub fn delete_unfinished(path: &Path) -> Result<(), String> {
+    file::delete_unfinished(path)
+        .map_err(|e| format!("deleting what is unfinished beside {}: {e}", path.display()))
 }
 
 /// The text that the bytes of `origin` are.

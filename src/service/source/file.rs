@@ -74,13 +74,30 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Deletes what writers that were killed left beside the file at `path`. Only for one who is its only writer.
+pub(super) fn delete_unfinished(path: &Path) -> io::Result<()> {
+    let target = fs::canonicalize(path)?;
+    let unfinished = unfinished(&target);
+    for entry in fs::read_dir(target.parent().unwrap_or(Path::new("/")))? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(&unfinished) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// How the names of files begin that are to take the place of `target`.
+fn unfinished(target: &Path) -> String {
+    format!(".{}.abs-tmp-", target.file_name().unwrap_or_default().to_string_lossy())
+}
+
 /// Puts a file with this content in the place of the one at `path`, with its mode and its owner. A symbolic link stays:
 /// the file that it leads to is replaced.
 fn replace(path: &Path, content: &[u8], canceled: &CancellationToken) -> io::Result<()> {
     let target = fs::canonicalize(path)?;
     let folder = target.parent().unwrap_or(Path::new("/"));
-    let name = target.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = folder.join(format!(".{name}.abs-tmp-{}", std::process::id()));
+    let temporary = folder.join(format!("{}{}", unfinished(&target), std::process::id()));
     // One that an earlier process with the same id left behind is in the way.
     let _ = fs::remove_file(&temporary);
     let placed = fill(&temporary, &fs::metadata(&target)?, content).and_then(|()| {

@@ -93,6 +93,18 @@ fn environment() {
     assert!(end.stderr.contains("ABS__SERVICE__HTTP__PROT: names no key"), "{end:?}");
 }
 
+/// Protects: what a service left that was killed in the middle of a change is gone after the next start; other files stay.
+#[test]
+fn an_unfinished_change_is_deleted_at_the_next_start() {
+    let home = Home::new(BARE);
+    let unfinished = home.path().join(".config.yml.abs-tmp-1");
+    let other = home.path().join(".other.yml.abs-tmp-1");
+    fs::write(&unfinished, "service: {http").unwrap();
+    fs::write(&other, "").unwrap();
+    home.serve().stop();
+    assert_eq!((unfinished.exists(), other.exists()), (false, true));
+}
+
 /// Protects: a change through the API keeps the file's mode, and a link to the file stays one.
 #[test]
 fn changes_are_written_back() {
