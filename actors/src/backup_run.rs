@@ -287,7 +287,7 @@ impl RoutineRun {
             namespaces.push((place, plan, base));
         }
         let limits = match namespaces.first() {
-            Some((_, plan, _)) => BackupLimits::new(plan, lease.scans.clone()),
+            Some((_, plan, _)) => BackupLimits::new(plan, Some(Arc::clone(&lease.scans))),
             None => BackupLimits::new(&BackupPlan::new(""), None),
         };
         Ok(Prepared { lease, limits, namespaces })

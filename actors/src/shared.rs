@@ -40,6 +40,9 @@ struct Look {
     steady: Duration,
     jumps: Jumps,
 }
+/// Scans at a time on one cluster over all jobs, unless `max-parallel-scans` says otherwise: each takes a connection and a
+/// mebibyte or two.
+const SCANS: usize = 256;
 
 /// What all actors share.
 #[derive(Debug)]
@@ -137,7 +140,7 @@ pub(crate) struct Clusters {
 #[derive(Debug)]
 struct ClusterEntry {
     settings: Arc<ClusterSettings>,
-    scans: Option<Arc<Semaphore>>,
+    scans: Arc<Semaphore>,
     lease: tokio::sync::Mutex<Weak<Lease>>,
 }
 
@@ -146,7 +149,7 @@ struct ClusterEntry {
 pub(crate) struct Lease {
     pub cluster: Cluster,
     /// `max-parallel-scans`.
-    pub scans: Option<Arc<Semaphore>>,
+    pub scans: Arc<Semaphore>,
     runtime: Handle,
 }
 
@@ -176,7 +179,8 @@ impl Clusters {
             return Ok(lease);
         }
         let cluster = Cluster::connect(crate::settings::connect_options(settings).await?).await?;
-        let lease = Arc::new(Lease { cluster, scans: entry.scans.clone(), runtime: self.runtime.clone() });
+        let lease =
+            Arc::new(Lease { cluster, scans: Arc::clone(&entry.scans), runtime: self.runtime.clone() });
         *held = Arc::downgrade(&lease);
         Ok(lease)
     }
@@ -191,10 +195,10 @@ impl Clusters {
         if let Some(entry) = entries.iter().find(|entry| entry.settings == *settings) {
             return Arc::clone(entry);
         }
-        let scans = settings.max_parallel_scans.map(|most| Arc::new(Semaphore::new(most.get() as usize)));
+        let most = settings.max_parallel_scans.map_or(SCANS, |most| most.get() as usize);
         let entry = Arc::new(ClusterEntry {
             settings: Arc::clone(settings),
-            scans,
+            scans: Arc::new(Semaphore::new(most)),
             lease: tokio::sync::Mutex::default(),
         });
         entries.push(Arc::clone(&entry));

@@ -229,7 +229,12 @@ impl Cluster {
     /// Gives a connection back after an exchange that ended well.
     pub fn release(&self, node: &Node, mut connection: Connection) {
         if connection.rest() {
-            self.resting().entry((Arc::clone(&node.host), node.port)).or_default().push(connection);
+            let mut resting = self.resting();
+            let of_node = resting.entry((Arc::clone(&node.host), node.port)).or_default();
+            // The one that rested longest is the first.
+            let stale = of_node.iter().take_while(|other| other.idle() >= IDLE_MAX).count();
+            of_node.drain(..stale);
+            of_node.push(connection);
         }
     }
 

@@ -42,7 +42,7 @@ pub struct AerospikeCluster {
     /// How to talk over TLS; plain by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
-    /// How many scans may run on the cluster at the same time, over all routines; any number by default.
+    /// How many scans may run on the cluster at the same time, over all routines; 256 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 65535, example = 100)]
     pub max_parallel_scans: Option<i64>,

@@ -32,17 +32,25 @@ pub(crate) struct BlockPipe {
 }
 
 impl BlockPipe {
+    /// A block with the buffer of an earlier one. A new buffer grows as it is filled, so that a small backup takes little.
     fn empty_block(&self) -> Block {
-        // Room for the record that fills the block beyond its mark.
-        let text = self.empty.try_recv().unwrap_or_else(|_| Vec::with_capacity(BLOCK + BLOCK / 8));
-        Block { text, records: 0 }
+        Block { text: self.empty.try_recv().unwrap_or_default(), records: 0 }
+    }
+
+    /// A block for a scan that has filled one already, with room for the record that fills it beyond its mark.
+    fn next_block(&self) -> Block {
+        let mut block = self.empty_block();
+        if block.text.capacity() < BLOCK {
+            block.text = Vec::with_capacity(BLOCK + BLOCK / 8);
+        }
+        block
     }
 }
 
 /// Gives an emptied buffer back for the next block.
 pub(crate) fn recycle(empty: &async_channel::Sender<Vec<u8>>, mut buffer: Vec<u8>) {
     buffer.clear();
-    if (BLOCK..KEEP_BLOCK).contains(&buffer.capacity()) {
+    if (BLOCK..=KEEP_BLOCK).contains(&buffer.capacity()) {
         // A full or closed channel means that nobody needs it.
         let _ = empty.try_send(buffer);
     }
@@ -108,7 +116,7 @@ impl Scanner {
         };
         if self.block.records > 0 {
             run.strike(batch);
-            self.hand_over(run, batch).await?;
+            self.hand_over(run, batch, Block::default()).await?;
         }
         if unfinished.is_empty() {
             let is_cut = batch.most_records > 0 && records >= batch.most_records;
@@ -176,7 +184,7 @@ impl Scanner {
                         cursor.after = Some(*record.head.digest);
                         records += 1;
                         if self.block.text.len() >= BLOCK {
-                            self.hand_over(run, batch).await?;
+                            self.hand_over(run, batch, run.pipe.next_block()).await?;
                         }
                     }
                     ScanEvent::PartitionDone { code: ResultCode::OK, .. } => {}
@@ -210,9 +218,9 @@ impl Scanner {
         }
     }
 
-    /// Hands the block to a file writer, notes how far the partitions were read, and takes an empty block.
-    async fn hand_over(&mut self, run: &BackupRun, batch: &Batch) -> Result<(), EngineError> {
-        let block = std::mem::replace(&mut self.block, run.pipe.empty_block());
+    /// Hands the block to a file writer, notes how far the partitions were read, and goes on with the `next` block.
+    async fn hand_over(&mut self, run: &BackupRun, batch: &Batch, next: Block) -> Result<(), EngineError> {
+        let block = std::mem::replace(&mut self.block, next);
         // The channel closes when a writer failed; its error is the one to report.
         run.pipe.full.send(block).await.map_err(|_| EngineError::Canceled)?;
         batch.committed.set(&self.cursors);
