@@ -157,6 +157,20 @@ impl Cluster {
         self.ask(found, command).await?
     }
 
+    pub(crate) fn client(&self) -> &Client {
+        &self.inner.client
+    }
+
+    /// Who we are; `None` on a cluster that asks nobody to log in.
+    pub(crate) fn credentials(&self) -> Option<&Credentials> {
+        self.inner.options.credentials.as_ref()
+    }
+
+    pub(crate) fn admin_policy(&self) -> AdminPolicy {
+        let timeout = u32::try_from(self.inner.options.timeout.as_millis()).unwrap_or(u32::MAX);
+        AdminPolicy { timeout }
+    }
+
     /// The error when all nodes have left.
     pub(crate) fn abandoned(&self) -> ClusterError {
         let seeds = list(&self.inner.options.seeds);
@@ -169,7 +183,6 @@ impl Cluster {
         node: &aerospike::Node,
         command: &str,
     ) -> Result<Result<String, ClusterError>, ClusterError> {
-        let timeout = u32::try_from(self.inner.options.timeout.as_millis()).unwrap_or(u32::MAX);
         let node_name = node.name().to_owned();
         let short = || command.split(';').next().unwrap_or(command).to_owned();
         let silent = |cause: &str| ClusterError::NoAnswer {
@@ -178,7 +191,7 @@ impl Cluster {
             cause: one_line(cause),
         };
         let answer = node
-            .info(&AdminPolicy { timeout }, &[command])
+            .info(&self.admin_policy(), &[command])
             .await
             .map_err(|e| silent(&e.to_string()))?
             .swap_remove(command)
@@ -201,6 +214,16 @@ impl Cluster {
     pub fn version(&self) -> (u64, u64) {
         let nodes = self.inner.client.nodes();
         nodes.iter().map(|n| (n.version().major, n.version().minor)).min().unwrap_or((0, 0))
+    }
+
+    /// The server version of the newest node, as (major, minor, patch).
+    pub(crate) fn newest_version(&self) -> (u64, u64, u64) {
+        let nodes = self.inner.client.nodes();
+        let version = |node: &Arc<aerospike::Node>| {
+            let version = node.version();
+            (version.major, version.minor, version.patch)
+        };
+        nodes.iter().map(version).max().unwrap_or_default()
     }
 
     /// Asks all nodes which partitions of `namespace` they master, now.

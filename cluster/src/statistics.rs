@@ -1,6 +1,10 @@
 //! Numbers that nodes publish about a namespace.
 
-use crate::{Cluster, ClusterError};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::{Cluster, ClusterError, Node};
 
 /// What the whole cluster says of one namespace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,6 +19,10 @@ pub struct NamespaceStatistics {
     pub stop_writes: bool,
     /// Nodes of the cluster that did not answer: the sums are without theirs.
     pub silent_nodes: usize,
+    /// Copies of each record, the master's counted; the least that a node says.
+    pub replication_factor: u64,
+    /// True when records are in memory only: a node that restarts comes back empty.
+    pub volatile: bool,
 }
 
 /// A value of an answer that is a list of `key=value` pairs.
@@ -51,6 +59,13 @@ impl Cluster {
             // Nodes know of nodes that we do not: those that we could never reach.
             let nodes = usize::try_from(number(answer, "ns_cluster_size")).unwrap_or(0);
             sum.silent_nodes = sum.silent_nodes.max(nodes.saturating_sub(all.answers.len()));
+            let copies = number(answer, "effective_replication_factor").max(1);
+            sum.replication_factor =
+                if sum.replication_factor == 0 { copies } else { sum.replication_factor.min(copies) };
+            let is_backed = answer.split(';').any(|pair| {
+                ["storage-engine.file", "storage-engine.device"].iter().any(|key| pair.starts_with(key))
+            });
+            sum.volatile |= value(answer, "storage-engine") == Some("memory") && !is_backed;
         }
         Ok(sum)
     }
@@ -62,5 +77,69 @@ impl Cluster {
         let counted =
             counted.filter(|set| value(set, "set").is_some_and(|name| sets.iter().any(|s| s == name)));
         Ok(counted.map(|set| number(set, "objects")).sum())
+    }
+}
+
+/// How much an uptime may be off: it is said in whole seconds, and the answer takes its time.
+const SLACK: Duration = Duration::from_secs(2);
+
+/// Since when each node runs.
+#[derive(Clone, Debug, Default)]
+pub struct NodeUptimes {
+    /// By node id.
+    of_nodes: BTreeMap<Arc<str>, Uptime>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Uptime {
+    uptime: Duration,
+    at: Instant,
+}
+
+impl NodeUptimes {
+    /// The nodes that have started again between this and `later`.
+    #[must_use]
+    pub fn restarted(&self, later: &Self) -> Vec<Arc<str>> {
+        let is_younger = |(name, before): (&Arc<str>, &Uptime)| {
+            let now = later.of_nodes.get(name)?;
+            let expected = before.uptime + now.at.saturating_duration_since(before.at);
+            (now.uptime < before.uptime || now.uptime + SLACK < expected).then(|| Arc::clone(name))
+        };
+        self.of_nodes.iter().filter_map(is_younger).collect()
+    }
+}
+
+impl Cluster {
+    /// Asks every node how long it has been running; nodes that do not answer are left out.
+    pub async fn uptimes(&self) -> Result<NodeUptimes, ClusterError> {
+        let all = self.info_all("statistics").await?;
+        let at = Instant::now();
+        let uptime = |(node, answer): (Node, String)| {
+            let seconds = answer.split(';').find_map(|pair| pair.strip_prefix("uptime=")?.parse().ok())?;
+            Some((node.name, Uptime { uptime: Duration::from_secs(seconds), at }))
+        };
+        Ok(NodeUptimes { of_nodes: all.answers.into_iter().filter_map(uptime).collect() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Protects: a node that started again is seen, also when it has been up for longer than before meanwhile; one that
+    /// went on or joined is not.
+    #[test]
+    fn a_node_that_started_again_is_younger_than_it_should_be() {
+        let start = Instant::now();
+        let of = |nodes: &[(&str, u64)], after: u64| {
+            let at = start + Duration::from_secs(after);
+            let uptime = |seconds: &u64| Uptime { uptime: Duration::from_secs(*seconds), at };
+            NodeUptimes {
+                of_nodes: nodes.iter().map(|(name, seconds)| ((*name).into(), uptime(seconds))).collect(),
+            }
+        };
+        let before = of(&[("A", 5), ("B", 1000), ("C", 7), ("D", 9)], 0);
+        let later = of(&[("A", 50), ("B", 3), ("C", 106), ("E", 1)], 100);
+        assert_eq!(before.restarted(&later), [Arc::from("A"), Arc::from("B")]);
     }
 }

@@ -9,8 +9,9 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket};
 
 use crate::cluster::{Cluster, Enterprise};
+use crate::masking::MaskingRule;
 use crate::namespace::Namespace;
-use crate::security::{self, Proof, Security};
+use crate::security::{self, Proof, Roles, Security};
 use crate::server::DevServer;
 use crate::tls::{Tls, TlsFiles};
 
@@ -51,8 +52,11 @@ pub struct Builder {
     namespaces: Vec<(String, u64, u32)>,
     users: Vec<(String, Login)>,
     session_ttl: Duration,
+    roles: Roles,
     tls: Option<TlsFiles>,
     racks: Option<Vec<u32>>,
+    masking: Vec<MaskingRule>,
+    is_volatile: bool,
 }
 
 /// How a user will log in.
@@ -79,8 +83,11 @@ impl Default for Builder {
             namespaces: Vec::new(),
             users: Vec::new(),
             session_ttl: security::SESSION_TTL,
+            roles: Roles::default(),
             tls: None,
             racks: None,
+            masking: Vec::new(),
+            is_volatile: false,
         }
     }
 }
@@ -129,7 +136,7 @@ impl Builder {
     }
 
     /// Adds a user, who logs in with this password (`INTERNAL`). With the first user the server serves nobody who has
-    /// not logged in. Every user may do everything.
+    /// not logged in. A user may do everything unless [`user_roles`](Self::user_roles) says otherwise.
     #[must_use]
     pub fn user(mut self, name: impl Into<String>, password: impl Into<String>) -> Builder {
         self.users.push((name.into(), Login::Password(password.into())));
@@ -147,6 +154,41 @@ impl Builder {
     #[must_use]
     pub fn certified_user(mut self, name: impl Into<String>) -> Builder {
         self.users.push((name.into(), Login::Certificate));
+        self
+    }
+
+    /// Restricts a user to these roles. Only `read-masked`, `user-admin` and the roles of
+    /// [`masked_reader_role`](Self::masked_reader_role) make a difference.
+    #[must_use]
+    pub fn user_roles(mut self, user: impl Into<String>, roles: &[&str]) -> Builder {
+        self.roles.of_users.insert(user.into(), roles.iter().map(ToString::to_string).collect());
+        self
+    }
+
+    /// Adds a user-defined role with the privilege `read-masked` on one namespace.
+    #[must_use]
+    pub fn masked_reader_role(mut self, name: impl Into<String>, namespace: impl Into<String>) -> Builder {
+        self.roles.masked_readers.insert(name.into(), namespace.into());
+        self
+    }
+
+    /// Adds a masking rule with the function `redact`: a query answers a string of this bin as asterisks unless the user
+    /// has the privilege `read-masked`. Records read by key and writes are not masked or refused here.
+    #[must_use]
+    pub fn masked_bin(
+        mut self,
+        namespace: impl Into<String>,
+        set: impl Into<String>,
+        bin: impl Into<String>,
+    ) -> Builder {
+        self.masking.push(MaskingRule { namespace: namespace.into(), set: set.into(), bin: bin.into() });
+        self
+    }
+
+    /// Records are in memory only: they are lost when the last node that lives is stopped.
+    #[must_use]
+    pub fn volatile(mut self) -> Builder {
+        self.is_volatile = true;
         self
     }
 
@@ -249,8 +291,14 @@ impl Builder {
             .into_iter()
             .map(|(name, limit, default_ttl)| Arc::new(Namespace::new(name, limit, default_ttl)))
             .collect();
-        let cluster =
-            Cluster::new(self.cluster_name, namespaces, self.replication_factor, &addresses, enterprise);
+        let cluster = Cluster::new(
+            self.cluster_name,
+            namespaces,
+            self.replication_factor,
+            &addresses,
+            enterprise,
+            self.is_volatile,
+        );
         Ok(DevServer::open(Arc::new(cluster), addresses, listeners))
     }
 
@@ -264,9 +312,11 @@ impl Builder {
         let users = std::mem::take(&mut self.users).into_iter();
         let users: HashMap<_, _> =
             users.map(|(name, login)| Ok((name, proof(login)?))).collect::<Result<_, ServerError>>()?;
-        let security = (!users.is_empty()).then(|| Security::new(users, self.session_ttl));
+        let security = (!users.is_empty())
+            .then(|| Security::new(users, std::mem::take(&mut self.roles), self.session_ttl));
         let tls = self.tls.take().map(Tls::new).transpose()?;
-        Ok(Enterprise { security, tls, racks: self.racks.take() })
+        let masking = std::mem::take(&mut self.masking);
+        Ok(Enterprise { security, tls, racks: self.racks.take(), masking })
     }
 }
 

@@ -10,7 +10,8 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use crate::clock::Clock;
 use crate::counters::Counters;
 use crate::faults::Faults;
-use crate::namespace::Namespace;
+use crate::masking::MaskingRule;
+use crate::namespace::{Namespace, Removal};
 use crate::record::PARTITIONS;
 use crate::security::Security;
 use crate::tls::Tls;
@@ -23,12 +24,13 @@ pub(crate) struct Enterprise {
     pub(crate) tls: Option<Tls>,
     /// The rack of each node.
     pub(crate) racks: Option<Vec<u32>>,
+    pub(crate) masking: Vec<MaskingRule>,
 }
 
 impl Enterprise {
     /// Whether the server has anything of it, and so is one.
     pub(crate) fn is_there(&self) -> bool {
-        self.security.is_some() || self.tls.is_some() || self.racks.is_some()
+        self.security.is_some() || self.tls.is_some() || self.racks.is_some() || !self.masking.is_empty()
     }
 
     pub(crate) fn rack(&self, node: usize) -> u32 {
@@ -43,13 +45,13 @@ pub(crate) struct Cluster {
     pub(crate) namespaces: Vec<Arc<Namespace>>,
     pub(crate) replication_factor: usize,
     pub(crate) enterprise: Enterprise,
+    /// Whether records are lost with the last node.
+    pub(crate) is_volatile: bool,
     pub(crate) clock: Clock,
     pub(crate) modules: Modules,
     pub(crate) faults: Faults,
     /// One per node.
     pub(crate) counters: Vec<Arc<Counters>>,
-    /// Seconds since 2010.
-    pub(crate) started: u32,
     members: RwLock<Members>,
     /// Counts changes of the partition map.
     partition_generation: AtomicU64,
@@ -69,6 +71,8 @@ struct Members {
 pub(crate) struct Member {
     pub(crate) address: SocketAddr,
     pub(crate) alive: bool,
+    /// When it started, in seconds since 2010.
+    pub(crate) started: u32,
 }
 
 impl Members {
@@ -84,6 +88,7 @@ impl Cluster {
         replication_factor: usize,
         addresses: &[SocketAddr],
         enterprise: Enterprise,
+        is_volatile: bool,
     ) -> Cluster {
         let n = addresses.len();
         // Masters are dealt out in turn; who follows differs from partition to partition, so that the
@@ -100,18 +105,19 @@ impl Cluster {
             })
             .collect();
         let clock = Clock::new(n);
+        let started = clock.now_secs();
         Cluster {
             name,
             namespaces,
             replication_factor,
             enterprise,
-            started: clock.now_secs(),
+            is_volatile,
             clock,
             modules: Modules::default(),
             faults: Faults::default(),
             counters: addresses.iter().map(|_| Arc::default()).collect(),
             members: RwLock::new(Members {
-                nodes: addresses.iter().map(|&address| Member { address, alive: true }).collect(),
+                nodes: addresses.iter().map(|&address| Member { address, alive: true, started }).collect(),
                 succession,
             }),
             partition_generation: AtomicU64::new(0),
@@ -194,7 +200,15 @@ impl Cluster {
     pub(crate) fn set_alive(&self, node: usize, alive: bool) {
         let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);
         members.nodes[node].alive = alive;
+        if alive {
+            members.nodes[node].started = self.clock.now_secs();
+        }
         drop(members);
+        if self.is_volatile && self.alive() == 0 {
+            for namespace in &self.namespaces {
+                namespace.sweep(Removal::Deleted, |_| true);
+            }
+        }
         self.partition_generation.fetch_add(1, Ordering::Relaxed);
         self.peers_generation.fetch_add(1, Ordering::Relaxed);
     }

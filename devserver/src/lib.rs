@@ -37,6 +37,7 @@ mod geojson;
 mod hll;
 mod info;
 mod knobs;
+mod masking;
 mod message;
 mod msgpack;
 mod namespace;

@@ -140,7 +140,7 @@ pub(crate) struct Connection {
     pub(crate) node: usize,
     pub(crate) counters: Arc<Counters>,
     /// Who is at the other end, when the server has users.
-    peer: Peer,
+    pub(crate) peer: Peer,
     pub(crate) reply: Reply,
     /// Bytes sent of the present reply.
     sent: u64,

@@ -10,7 +10,8 @@ use crate::cluster::Cluster;
 use crate::counters::{Counters, RunningQuery};
 use crate::expression::{Filter, View};
 use crate::faults::Kind;
-use crate::message::{HEADER, Head, Op, Request, field, info1, info2, info3, put_field, put_op};
+use crate::masking::{self, MaskingRule};
+use crate::message::{HEADER, Head, Op, Request, field, info1, info2, info3, op, put_field, put_op};
 use crate::namespace::{Namespace, SetId};
 use crate::node::{Closed, Connection, Reply};
 use crate::ops::{self, Found};
@@ -18,6 +19,7 @@ use crate::particle;
 use crate::range::Range;
 use crate::record::{Digest, PARTITIONS, Record, partition_of};
 use crate::result_code::{Outcome, ResultCode};
+use crate::security::Peer;
 
 /// A block goes out when it is larger than this.
 const BLOCK: usize = 1024 * 1024;
@@ -59,6 +61,8 @@ struct Query<'a> {
     socket_timeout: Option<Duration>,
     /// A short query ends in its last block.
     is_short: bool,
+    /// The rules that mask values for this user.
+    masking: Vec<&'a MaskingRule>,
 }
 
 /// Executes a query request and sends its reply.
@@ -68,7 +72,7 @@ pub(crate) async fn execute(
     running: RunningQuery,
 ) -> Result<(), Closed> {
     let cluster = connection.cluster.clone();
-    let query = match Query::parse(&cluster, request) {
+    let query = match Query::parse(&cluster, request, &connection.peer) {
         Ok(query) => query,
         Err(code) => {
             connection.reply.open_block();
@@ -147,7 +151,7 @@ struct Slice {
 }
 
 impl<'a> Query<'a> {
-    fn parse(cluster: &Cluster, request: &Request<'a>) -> Outcome<Query<'a>> {
+    fn parse(cluster: &'a Cluster, request: &Request<'a>, peer: &Peer) -> Outcome<Query<'a>> {
         let Request { head, fields, ops } = *request;
         let namespace =
             fields.namespace.and_then(|name| cluster.namespace(name)).ok_or(ResultCode::NAMESPACE)?;
@@ -203,6 +207,7 @@ impl<'a> Query<'a> {
                 .filter(|ms| *ms > 0)
                 .map(|ms| Duration::from_millis(ms.into())),
             is_short,
+            masking: masking::applied(cluster, &namespace.name, peer),
         })
     }
 
@@ -281,7 +286,14 @@ impl<'a> Query<'a> {
         let mut n_ops = 0;
         if self.no_bins {
         } else if self.ops.is_empty() {
-            record.put_bins(out);
+            if self.masking.is_empty() {
+                record.put_bins(out);
+            } else {
+                for bin in record.bins().0 {
+                    let value = masking::shown(&self.masking, set, bin.name, bin.particle, &bin.value);
+                    put_op(out, op::READ, bin.particle, bin.name, &value);
+                }
+            }
             n_ops = record.n_bins();
         } else {
             for op in &self.ops {
@@ -296,6 +308,7 @@ impl<'a> Query<'a> {
                         return;
                     }
                 };
+                let value = masking::shown(&self.masking, set, op.name, particle, &value);
                 put_op(out, op.code, particle, op.name, &value);
                 n_ops += 1;
             }

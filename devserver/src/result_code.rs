@@ -81,6 +81,8 @@ codes! {
     OP_NOT_APPLICABLE = 26,
     /// The filter expression excluded the record.
     FILTERED_OUT = 27,
+    /// The end of a list of the admin protocol.
+    QUERY_END = 50,
     /// A login on a server that cannot know users.
     SECURITY_NOT_SUPPORTED = 51,
     /// A command of the admin protocol that this server does not have.
@@ -93,8 +95,12 @@ codes! {
     CREDENTIAL = 65,
     /// The session token is too old.
     SESSION_EXPIRED = 66,
+    /// No such role.
+    ROLE = 70,
     /// Nobody has logged in on this connection.
     NOT_AUTHENTICATED = 80,
+    /// The user lacks the privilege.
+    ROLE_VIOLATION = 81,
     /// A UDF failed; the server stores UDFs and runs none.
     UDF_EXECUTION = 100,
     /// The value is not GeoJSON.

@@ -13,6 +13,8 @@ use crate::result_code::ResultCode;
 
 /// Commands of the admin protocol.
 const AUTHENTICATE: u8 = 0;
+const QUERY_USERS: u8 = 9;
+const QUERY_ROLES: u8 = 16;
 const LOGIN: u8 = 20;
 
 /// Fields of the admin protocol.
@@ -22,7 +24,17 @@ mod field {
     pub(super) const CLEAR_PASSWORD: u8 = 4;
     pub(super) const SESSION_TOKEN: u8 = 5;
     pub(super) const SESSION_TTL: u8 = 6;
+    pub(super) const ROLES: u8 = 10;
+    pub(super) const ROLE: u8 = 11;
+    pub(super) const PRIVILEGES: u8 = 12;
 }
+
+/// The role, and the privilege, to read masked values as they are.
+const READ_MASKED: &str = "read-masked";
+/// The privilege of that name on the wire.
+const PRIVILEGE_READ_MASKED: u8 = 16;
+/// The role to ask for the roles of others, and for what roles permit.
+const USER_ADMIN: &str = "user-admin";
 
 /// Bytes of an admin message before its fields: scheme, result, command, number of fields, 12 reserved.
 const HEADER: usize = 16;
@@ -59,9 +71,19 @@ pub(crate) struct Peer {
     pub(crate) user: Option<String>,
 }
 
+/// What users may do, as far as that differs.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Roles {
+    /// The roles of users; others may do everything.
+    pub(crate) of_users: HashMap<String, Vec<String>>,
+    /// User-defined roles that may read masked values of a namespace.
+    pub(crate) masked_readers: HashMap<String, String>,
+}
+
 /// The users of a server that has some.
 pub(crate) struct Security {
     users: Mutex<HashMap<String, Proof>>,
+    roles: Roles,
     session_ttl: Duration,
     /// By token: its node, its user, and when it ends (seconds since 2010).
     sessions: Mutex<HashMap<Vec<u8>, (usize, String, u32)>>,
@@ -80,12 +102,68 @@ struct Fields<'a> {
     credential: Option<&'a [u8]>,
     clear_password: Option<&'a [u8]>,
     token: Option<&'a [u8]>,
+    role: Option<&'a [u8]>,
 }
 
 impl Security {
-    pub(crate) fn new(users: HashMap<String, Proof>, session_ttl: Duration) -> Security {
+    pub(crate) fn new(users: HashMap<String, Proof>, roles: Roles, session_ttl: Duration) -> Security {
         let (users, sessions) = (Mutex::new(users), Mutex::default());
-        Security { users, session_ttl, sessions }
+        Security { users, roles, session_ttl, sessions }
+    }
+
+    /// The roles of a user.
+    fn roles_of(&self, user: &str) -> Vec<&str> {
+        match self.roles.of_users.get(user) {
+            Some(roles) => roles.iter().map(String::as_str).collect(),
+            None => {
+                vec!["read-write-udf", "data-admin", "sys-admin", USER_ADMIN, READ_MASKED, "write-masked"]
+            }
+        }
+    }
+
+    /// Whether a user reads the masked values of a namespace as they are.
+    pub(crate) fn may_read_masked(&self, user: &str, namespace: &str) -> bool {
+        let permits = |role: &str| {
+            let scope = self.roles.masked_readers.get(role);
+            role == READ_MASKED || scope.is_some_and(|scope| scope == namespace)
+        };
+        self.roles_of(user).into_iter().any(permits)
+    }
+
+    /// Answers which roles a user has, the own ones to everybody.
+    fn put_user(&self, fields: &Fields<'_>, peer: &str, out: &mut Vec<u8>) -> Result<(), ResultCode> {
+        let asked = fields.user.map(String::from_utf8_lossy);
+        let Some(user) = asked.filter(|user| user == peer || self.roles_of(peer).contains(&USER_ADMIN))
+        else {
+            return Err(ResultCode::ROLE_VIOLATION);
+        };
+        if !self.users.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&*user) {
+            return Err(ResultCode::USER);
+        }
+        let roles = self.roles_of(&user);
+        let mut list = vec![roles.len() as u8];
+        for role in roles {
+            list.push(role.len() as u8);
+            list.extend_from_slice(role.as_bytes());
+        }
+        put_head(out, ResultCode::OK, 2);
+        put_field(out, field::USER, &[user.as_bytes()]);
+        put_field(out, field::ROLES, &[&list]);
+        Ok(())
+    }
+
+    /// Answers what a user-defined role permits.
+    fn put_role(&self, fields: &Fields<'_>, peer: &str, out: &mut Vec<u8>) -> Result<(), ResultCode> {
+        if !self.roles_of(peer).contains(&USER_ADMIN) {
+            return Err(ResultCode::ROLE_VIOLATION);
+        }
+        let role = String::from_utf8_lossy(fields.role.unwrap_or_default());
+        let namespace = self.roles.masked_readers.get(&*role).ok_or(ResultCode::ROLE)?;
+        put_head(out, ResultCode::OK, 2);
+        put_field(out, field::ROLE, &[role.as_bytes()]);
+        let head = [1, PRIVILEGE_READ_MASKED, namespace.len() as u8];
+        put_field(out, field::PRIVILEGES, &[&head, namespace.as_bytes(), &[0]]);
+        Ok(())
     }
 
     /// Changes how a user shows who he is. Sessions that he has end.
@@ -120,18 +198,23 @@ impl Security {
                         Counters::add(&counters.authentications, 1);
                         self.authenticate(node, clock, &fields, peer).map(|()| None)
                     }
-                    _ if peer.user.is_none() => Err(ResultCode::NOT_AUTHENTICATED),
-                    _ => Err(ResultCode::SECURITY_COMMAND),
+                    _ => {
+                        let user = peer.user.as_deref().ok_or(ResultCode::NOT_AUTHENTICATED)?;
+                        match command {
+                            QUERY_USERS => self.put_user(&fields, user, out)?,
+                            QUERY_ROLES => self.put_role(&fields, user, out)?,
+                            _ => return Err(ResultCode::SECURITY_COMMAND),
+                        }
+                        // Lists have an end of their own.
+                        Err(ResultCode::QUERY_END)
+                    }
                 }
             });
-        let mut head = [0; HEADER];
         let (code, token) = match result {
             Ok(token) => (ResultCode::OK, token),
             Err(code) => (code, None),
         };
-        head[1] = code.0;
-        head[3] = if token.is_some() { 2 } else { 0 };
-        out.extend_from_slice(&head);
+        put_head(out, code, if token.is_some() { 2 } else { 0 });
         if let Some(token) = token {
             let seconds = u32::try_from(self.session_ttl.as_secs()).unwrap_or(u32::MAX);
             put_field(out, field::SESSION_TOKEN, &[&token]);
@@ -205,6 +288,13 @@ impl Security {
     }
 }
 
+/// Appends what an answer has before its fields.
+fn put_head(out: &mut Vec<u8>, code: ResultCode, n_fields: u8) {
+    let mut head = [0; HEADER];
+    (head[1], head[3]) = (code.0, n_fields);
+    out.extend_from_slice(&head);
+}
+
 fn parse(body: &[u8]) -> Result<(u8, Fields<'_>), Malformed> {
     let mut data = body;
     let head = take(&mut data, HEADER)?;
@@ -218,6 +308,7 @@ fn parse(body: &[u8]) -> Result<(u8, Fields<'_>), Malformed> {
             field::CREDENTIAL => fields.credential = Some(value),
             field::CLEAR_PASSWORD => fields.clear_password = Some(value),
             field::SESSION_TOKEN => fields.token = Some(value),
+            field::ROLE => fields.role = Some(value),
             _ => {}
         }
     }

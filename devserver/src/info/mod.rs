@@ -10,6 +10,7 @@ pub(crate) use command::{Command, InfoError};
 use base64_simd::STANDARD as BASE64;
 
 use crate::cluster::Cluster;
+use crate::masking;
 use crate::namespace::Namespace;
 use crate::record::PARTITIONS;
 use crate::result_code::ResultCode;
@@ -117,6 +118,7 @@ fn command_answer(cluster: &Cluster, node: usize, command: &Command<'_>) -> Resu
         "service-tls-std" if tls.is_some() => cluster.members()[node].address.to_string(),
         "service-tls-std" | "service-tls-alt" if is_enterprise => String::new(),
         "racks" if is_enterprise => service::racks(cluster, command)?,
+        "masking-show" if is_enterprise => masking::show(cluster, command)?,
         "rack-ids" if is_enterprise => each_namespace(cluster, &cluster.enterprise.rack(node).to_string()),
         "services" | "services-alumni" => service::services(cluster, node),
         "user-agent-set" => {

@@ -85,7 +85,7 @@ pub(super) fn namespace(cluster: &Cluster, node: usize, name: &str) -> String {
 
 fn namespace_config(cluster: &Cluster, node: usize, namespace: &Namespace) -> String {
     let settings = &namespace.settings;
-    join(&[
+    let mut config = vec![
         ("allow-ttl-without-nsup", settings.allow_ttl_without_nsup.load(Ordering::Relaxed).to_string()),
         ("conflict-resolution-policy", "generation".into()),
         ("default-ttl", namespace.default_ttl.to_string()),
@@ -101,7 +101,12 @@ fn namespace_config(cluster: &Cluster, node: usize, namespace: &Namespace) -> St
         ("storage-engine", "memory".into()),
         ("storage-engine.compression", "none".into()),
         ("storage-engine.data-size", namespace.limit.to_string()),
-    ])
+    ];
+    if !cluster.is_volatile {
+        // Records outlive their nodes, as those of a namespace do that has a file behind its memory.
+        config.push(("storage-engine.file[0]", format!("{}.dat", namespace.name)));
+    }
+    join(&config)
 }
 
 /// `sets`, `sets/NAMESPACE`, `sets/NAMESPACE/SET`.
@@ -182,7 +187,7 @@ pub(super) fn node(cluster: &Cluster, node: usize) -> String {
         ("cluster_integrity", "true".into()),
         ("cluster_is_member", "true".into()),
         ("cluster_clock_skew_ms", "0".into()),
-        ("uptime", cluster.clock.now_secs().saturating_sub(cluster.started).to_string()),
+        ("uptime", cluster.clock.now_secs().saturating_sub(cluster.members()[node].started).to_string()),
         ("system_free_mem_pct", "50".into()),
         ("process_cpu_pct", "0".into()),
         ("objects", objects(cluster, node).to_string()),
