@@ -181,9 +181,10 @@ impl BackupJobActor {
     ) -> Addr<Self> {
         let log = shared.log.new(o!("job" => id.0));
         let load = NodeLoad::new(None);
+        let run_log = log.clone();
         let beginning = Beginning { shared: Arc::clone(shared), id, work: None, log, load, supervisor };
         Self::begin(beginning, |job, cancel| async move {
-            let end = backup_run::single(start, &job, &cancel).await;
+            let end = backup_run::single(start, &job, &run_log, &cancel).await;
             (JobEnd::Backup(end.map(|report| vec![report])), Ended::Single)
         })
     }

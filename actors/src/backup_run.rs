@@ -21,6 +21,7 @@ use actix::Addr;
 use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 use slog::{Logger, error, info, warn};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::backup_job::{AwaitRetry, BackupJobActor, BeginNamespace, BeginRetry, ScanPartitions};
@@ -33,15 +34,19 @@ use crate::run_error::RunError;
 use crate::settings;
 use crate::shared::{Lease, Shared};
 
+/// How long a canceled run waits until what it left is deleted.
+const REMOVAL: Duration = Duration::from_secs(2);
+
 /// Makes the one backup that the command line asked for.
 pub(crate) async fn single(
     start: StartBackup,
     job: &Addr<BackupJobActor>,
+    log: &Logger,
     cancel: &CancellationToken,
 ) -> Result<BackupReport, EngineError> {
     let StartBackup { cluster, storage, folder, plan } = start;
     let limits = BackupLimits::new(&plan, None).divide(1).remove(0);
-    attempt(job, &Place { cluster, storage, folder }, &plan, Utc::now(), &limits, cancel).await
+    attempt(job, &Place { cluster, storage, folder }, &plan, Utc::now(), &limits, log, cancel).await
 }
 
 /// Where one namespace is read and written.
@@ -58,6 +63,7 @@ async fn attempt(
     plan: &BackupPlan,
     created: DateTime<Utc>,
     limits: &NamespaceLimits,
+    log: &Logger,
     cancel: &CancellationToken,
 ) -> Result<BackupReport, EngineError> {
     let progress = Arc::new(BackupProgress::default());
@@ -66,9 +72,18 @@ async fn attempt(
     let Place { cluster, storage, folder } = place;
     let (run, queue) =
         BackupRun::begin(cluster, storage, folder, plan, created, limits, &progress, cancel).await?;
+    for warning in run.warnings() {
+        warn!(log, "{}", warning);
+    }
     let scan = ScanPartitions { run: Arc::clone(&run), queue, workers: plan.parallel.max(1) };
     match job.send(scan).await {
-        Ok(queue) => run.finish(queue).await,
+        Ok(queue) => {
+            let report = run.finish(queue).await?;
+            for warning in report.warnings.iter().skip(run.warnings().len()) {
+                warn!(log, "{}", warning);
+            }
+            Ok(report)
+        }
         // The queue is gone with the actor.
         Err(e) => Err(run.abandon(fallen(e)).await),
     }
@@ -136,8 +151,8 @@ impl RoutineRun {
         let is_wanted = end.state == JobState::Done || (!is_canceled && self.kind == BackupKind::Full);
         if !is_wanted || !end.kept {
             end.kept = false;
-            if !is_foreign && let Err(e) = self.remove().await {
-                error!(self.log, "what the run left could not be deleted"; "error" => %e);
+            if !is_foreign {
+                self.remove(is_canceled).await;
             }
         }
         let result = match error {
@@ -157,8 +172,20 @@ impl RoutineRun {
         Ok(run_folder(&self.settings.name, self.kind, self.created, self.settings.timestamp_format)?)
     }
 
-    async fn remove(&self) -> Result<(), CatalogError> {
-        self.catalog().remove_run(&self.folder()?).await
+    /// Deletes what the run left. A run that was canceled does not wait for a storage that hangs.
+    async fn remove(&self, is_canceled: bool) {
+        let run = self.clone();
+        let removal = tokio::spawn(async move {
+            let removed = async { run.catalog().remove_run(&run.folder()?).await };
+            if let Err(e) = removed.await {
+                error!(run.log, "what the run left could not be deleted"; "error" => %e);
+            }
+        });
+        let limit = if is_canceled { REMOVAL } else { Duration::MAX };
+        // A panic in there is logged where it happens.
+        if timeout(limit, removal).await.is_err() {
+            warn!(self.log, "the storage does not answer: what the run left is deleted when it does");
+        }
     }
 
     /// Backs up all namespaces at the same time.
@@ -175,16 +202,13 @@ impl RoutineRun {
             namespaces.spawn(async move {
                 let work = || async {
                     let plan = run.dated(&place, &plan, base, &cancel).await?;
-                    Ok(attempt(&job, &place, &plan, run.created, &limits, &cancel).await?)
+                    Ok(attempt(&job, &place, &plan, run.created, &limits, &run.log, &cancel).await?)
                 };
                 let result = run.tried(&job, &Step::Namespace(plan.namespace.clone()), &cancel, work).await;
                 if let Err(e) = &result
                     && !matches!(e, RunError::Engine(EngineError::Canceled))
                 {
                     error!(run.log, "namespace failed"; "namespace" => &plan.namespace, "error" => %e);
-                }
-                for (name, why) in result.iter().flat_map(|report| &report.unknown_indexes) {
-                    warn!(run.log, "the index was left out"; "namespace" => &plan.namespace, "index" => name, "reason" => why);
                 }
                 result
             });
@@ -197,7 +221,12 @@ impl RoutineRun {
                 Err(e) => {
                     made.is_foreign |= matches!(
                         e,
-                        RunError::Engine(EngineError::NotEmpty { .. } | EngineError::Taken { .. })
+                        RunError::Engine(
+                            EngineError::NotEmpty { .. }
+                                | EngineError::LeftOver { .. }
+                                | EngineError::Claimed { .. }
+                                | EngineError::Taken { .. }
+                        )
                     );
                     if matches!(made.error, None | Some(RunError::Engine(EngineError::Canceled))) {
                         made.error = Some(e);

@@ -112,6 +112,11 @@ pub struct BackupPolicy {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(default = 10000, minimum = 0, maximum = 86_400_000)]
     pub overlap: Option<i64>,
+    /// Redacted values are taken where masking rules of the namespace hide the real ones from the user (ours; Enterprise
+    /// Edition, server 8.1.1); false, the default, fails the backup instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(default = false)]
+    pub allow_masked: Option<bool>,
 }
 
 words! {
@@ -171,6 +176,8 @@ pub struct BackupSettings {
     pub incremental_mode: IncrementalMode,
     /// How far an incremental backup reaches back before the start of the one that it builds on.
     pub overlap: Duration,
+    /// Redacted values are taken where masking rules hide the real ones.
+    pub allow_masked: bool,
 }
 
 impl Default for BackupSettings {
@@ -244,6 +251,7 @@ impl BackupPolicy {
             compact: yes(self.compact),
             incremental_mode: check.word("incr-mode", self.incr_mode.as_deref()),
             overlap: check.milliseconds("overlap", self.overlap, DEFAULT_OVERLAP_MS, 0..=most::WAIT),
+            allow_masked: yes(self.allow_masked),
         }
     }
 }
@@ -270,19 +278,26 @@ mod tests {
             (settings.bandwidth, settings.records_per_second, settings.max_concurrent_nodes),
             (None, None, None)
         );
-        assert!(settings.records && settings.indexes && settings.udfs && !settings.sealed);
+        assert!(
+            settings.records
+                && settings.indexes
+                && settings.udfs
+                && !settings.sealed
+                && !settings.allow_masked
+        );
         assert_eq!((settings.encryption, settings.compression), (Encryption::None, Compression::None));
     }
 
     #[test]
     fn every_key_of_the_api_is_understood_and_written_back() {
         let document = r#"{"parallel":1,"parallel-write":2,"socket-timeout":1000,"total-timeout":2000,"retry-policy":{"base-timeout":1,"multiplier":1.5,"max-retries":3},"retention":{"full":2,"incremental":1},"sealed":true,"no-records":true,"no-indexes":true,"no-udfs":true,"bandwidth":10000,"records-per-second":1000,"file-limit":50000000,"encryption":{"mode":"AES128","key-file":"/k"},"compression":{"mode":"ZSTD","level":20},"concurrent-incremental":true,"with-cluster-configuration":true,"max-concurrent-nodes":4,"use-scan-compression":false,"compact":true,"incr-mode":"cumulative","overlap":5}"#;
+        let document = r#"{"parallel":1,"parallel-write":2,"socket-timeout":1000,"total-timeout":2000,"retry-policy":{"base-timeout":1,"multiplier":1.5,"max-retries":3},"retention":{"full":2,"incremental":1},"sealed":true,"no-records":true,"no-indexes":true,"no-udfs":true,"bandwidth":10000,"records-per-second":1000,"file-limit":50000000,"encryption":{"mode":"AES128","key-file":"/k"},"compression":{"mode":"ZSTD","level":20},"concurrent-incremental":true,"with-cluster-configuration":true,"max-concurrent-nodes":4,"use-scan-compression":false,"compact":true,"incr-mode":"cumulative","allow-masked":true}"#;
         let policy = read(document);
         assert_eq!(serde_json::to_string(&policy).unwrap(), document);
         let settings = policy.check("p").unwrap();
         assert_eq!((settings.parallel.get(), settings.parallel_write.get()), (1, 2));
         assert_eq!(settings.total_timeout, Some(Duration::from_secs(2)));
-        assert!(!settings.records && settings.sealed && settings.compact);
+        assert!(!settings.records && settings.sealed && settings.compact && settings.allow_masked);
         assert_eq!(settings.incremental_mode, IncrementalMode::Cumulative);
         assert_eq!(settings.overlap, Duration::from_millis(5));
         assert_eq!(settings.bandwidth.map(Bandwidth::bytes_per_second), Some(10_000 << 20));

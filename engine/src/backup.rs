@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use abs_asb::{Encoder, KeySize, Udf, Version};
 use abs_cluster::{
-    Cluster, ClusterError, Indexes, Node, PARTITIONS, PartitionCursor, PartitionMap, ScanFilter, ScanRequest,
+    Cluster, ClusterError, Indexes, Masking, Node, NodeUptimes, PARTITIONS, PartitionCursor, PartitionMap,
+    ScanFilter, ScanRequest,
 };
 use abs_storage::{ObjectPath, Storage};
 use chrono::{DateTime, SubsecRound as _, Utc};
@@ -37,8 +38,8 @@ pub struct BackupReport {
     pub retries: u64,
     /// True when there was no record and the plan said to leave nothing then.
     pub empty: bool,
-    /// Indexes that are of a kind we do not know, with the reason; they are not in the backup.
-    pub unknown_indexes: Vec<(String, String)>,
+    /// What the user should know of it; one line each.
+    pub warnings: Vec<String>,
 }
 
 /// One attempt at a backup of one namespace, shared by the workers that scan for it.
@@ -61,6 +62,8 @@ pub struct BackupRun {
     created: DateTime<Utc>,
     indexes: Indexes,
     udf_count: u64,
+    masking: MaskingOutcome,
+    nodes: NodesBefore,
 }
 
 impl BackupRun {
@@ -90,13 +93,14 @@ impl BackupRun {
         let request = scan_request(&plan)?;
         // Questions may be dropped at any moment, unlike writes.
         let asked = cancel.run_until_cancelled(ask(cluster, &plan, limits, progress)).await;
-        let Answers { density, partitions, writers, map, indexes, udfs } =
+        let Answers { density, partitions, writers, map, indexes, udfs, masking, nodes } =
             asked.unwrap_or(Err(EngineError::Canceled))?;
         let limits = &limits.job;
 
         let encoder = Encoder::new(&plan.namespace, plan.compact);
+        let outcome = Arc::new(Outcome::new(cancel));
         let files = Arc::new(WriteJob {
-            folder: RunFolder::claim(storage, folder, created).await?,
+            folder: claim(storage, folder, created, &outcome).await?,
             namespace: plan.namespace.clone(),
             encoder: encoder.clone(),
             compression: plan.compression,
@@ -104,11 +108,11 @@ impl BackupRun {
             file_limit: plan.file_limit,
             limits: Arc::clone(limits),
             progress: Arc::clone(progress),
-            outcome: Arc::new(Outcome::new(cancel)),
+            outcome,
             next_file: AtomicU64::new(1),
         });
         if let Err(e) = write_definitions(&plan, &files, &indexes, &udfs).await {
-            files.folder.discard().await;
+            files.clean_up().await;
             return Err(e);
         }
 
@@ -152,6 +156,8 @@ impl BackupRun {
             created,
             indexes,
             udf_count: udfs.len() as u64,
+            masking,
+            nodes,
             plan,
         };
         Ok((Arc::new(run), queue))
@@ -160,6 +166,12 @@ impl BackupRun {
     /// Stops the run: [`finish`](Self::finish) will clean up and return the first error that was given here.
     pub fn fail(&self, error: EngineError) {
         self.outcome.fail(error);
+    }
+
+    /// What the user should know from the start; one line each.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        self.masking.warning.as_slice()
     }
 
     /// True when the run failed, was canceled, or has ended.
@@ -192,16 +204,58 @@ impl BackupRun {
         {
             self.fail(EngineError::Worker(e.to_string()));
         }
-        let result = self.publish().await;
-        if !matches!(&result, Ok(report) if !report.empty) {
-            self.files.folder.discard().await;
-        }
+        let result = match self.publish().await {
+            Some(Ok(report)) if !report.empty => {
+                self.files.folder.keep();
+                Ok(report)
+            }
+            Some(result) => {
+                self.files.clean_up().await;
+                result
+            }
+            None => {
+                // The storage hangs, and may still make the backup exist.
+                let files = Arc::clone(&self.files);
+                tokio::spawn(async move { files.folder.discard().await });
+                Err(EngineError::Canceled)
+            }
+        };
         // Whatever the run still does in the background ends with it.
         self.outcome.stop.cancel();
         result
     }
 
-    async fn publish(&self) -> Result<BackupReport, EngineError> {
+    /// Looks whether nodes restarted since the beginning, and whether records may have been lost by that. Returns what the
+    /// user should know.
+    async fn check_nodes(&self) -> Result<Option<String>, EngineError> {
+        let namespace = &self.plan.namespace;
+        if self.plan.no_records {
+            return Ok(None);
+        }
+        // What was read is whole unless a restart came between: a cluster that is gone now has not spoilt it.
+        let asked = self.outcome.stop.run_until_cancelled(self.cluster.uptimes()).await;
+        let now = match asked.ok_or(EngineError::Canceled)? {
+            Ok(now) => now,
+            Err(e) => {
+                let what = "it is not known whether nodes restarted during the backup";
+                return Ok(Some(format!("namespace {namespace}: {what}: {e}")));
+            }
+        };
+        let restarted = self.nodes.uptimes.restarted(&now);
+        if restarted.is_empty() {
+            return Ok(None);
+        }
+        let nodes = restarted.join(", ");
+        if self.nodes.spare.is_some_and(|spare| restarted.len() > spare) {
+            return Err(EngineError::Restarted { namespace: namespace.clone(), nodes });
+        }
+        Ok(Some(format!(
+            "namespace {namespace}: nodes restarted during the backup, without a loss of records: {nodes}"
+        )))
+    }
+
+    /// Writes metadata.yaml; no result if the run was canceled meanwhile and the storage hangs.
+    async fn publish(&self) -> Option<Result<BackupReport, EngineError>> {
         let plan = &self.plan;
         let progress = self.progress.snapshot();
         let metadata = Metadata {
@@ -232,20 +286,29 @@ impl BackupRun {
             cluster_created: plan
                 .cluster_time
                 .and_then(|time| DateTime::from_timestamp_millis(time.earliest)),
+            masked: self.masking.masked,
         };
         let empty = plan.skip_empty && metadata.record_count == 0;
-        // Whoever cancels later than this cancels a backup that is done.
-        self.outcome.check()?;
-        if !empty {
-            self.files.folder.publish(&metadata).await?;
+        if let Err(e) = self.outcome.check() {
+            return Some(Err(e));
         }
-        Ok(BackupReport {
-            metadata,
-            elapsed: progress.elapsed,
-            retries: progress.retries,
-            empty,
-            unknown_indexes: self.indexes.unknown.clone(),
-        })
+        let mut warnings = self.warnings().to_vec();
+        let unknown = self.indexes.unknown.iter();
+        warnings.extend(unknown.map(|(name, why)| format!("index {name} was left out: {why}")));
+        match self.check_nodes().await {
+            Ok(warning) => warnings.extend(warning),
+            Err(e) => return Some(Err(e)),
+        }
+        if !empty {
+            let (files, content) = (Arc::clone(&self.files), metadata.clone());
+            let published = tokio::spawn(async move { files.folder.publish(&content).await });
+            let published = self.outcome.in_time(published).await?;
+            if let Err(e) = published.unwrap_or_else(|e| Err(EngineError::Worker(e.to_string()))) {
+                return Some(Err(e));
+            }
+        }
+        let (elapsed, retries) = (progress.elapsed, progress.retries);
+        Some(Ok(BackupReport { metadata, elapsed, retries, empty, warnings }))
     }
 }
 
@@ -254,6 +317,26 @@ impl Drop for BackupRun {
         // The writers of a run that nobody finished find the stop sign before the end of their channel.
         self.outcome.stop.cancel();
     }
+}
+
+/// Claims the folder. When the run is canceled and the storage hangs, a claim that is still made is given up again.
+async fn claim(
+    storage: &Arc<dyn Storage>,
+    folder: &ObjectPath,
+    created: DateTime<Utc>,
+    outcome: &Outcome,
+) -> Result<RunFolder, EngineError> {
+    let (storage, folder) = (Arc::clone(storage), folder.clone());
+    let mut claim = tokio::spawn(async move { RunFolder::claim(&storage, &folder, created).await });
+    if let Some(claimed) = outcome.in_time(&mut claim).await {
+        return claimed.map_err(|e| EngineError::Worker(e.to_string()))?;
+    }
+    tokio::spawn(async move {
+        if let Ok(Ok(folder)) = claim.await {
+            folder.discard().await;
+        }
+    });
+    Err(EngineError::Canceled)
 }
 
 /// What a backup has to know before it writes.
@@ -266,6 +349,24 @@ struct Answers {
     map: PartitionMap,
     indexes: Indexes,
     udfs: Vec<Udf>,
+    masking: MaskingOutcome,
+    nodes: NodesBefore,
+}
+
+/// What is known of the nodes before the first scan.
+#[derive(Debug)]
+struct NodesBefore {
+    uptimes: NodeUptimes,
+    /// How many may restart without a loss of records; none if the records outlive any restart.
+    spare: Option<usize>,
+}
+
+/// What the namespace's masking rules mean for a backup that goes on.
+#[derive(Debug, Default)]
+struct MaskingOutcome {
+    /// Whether it may hold redacted values.
+    masked: bool,
+    warning: Option<String>,
 }
 
 async fn ask(
@@ -275,7 +376,12 @@ async fn ask(
     progress: &BackupProgress,
 ) -> Result<Answers, EngineError> {
     // Fails when the namespace does not exist.
-    let density = density(cluster, plan).await?;
+    let statistics = cluster.statistics(&plan.namespace).await?;
+    let density = density(cluster, plan, &statistics).await?;
+    let copies = usize::try_from(statistics.replication_factor).unwrap_or(usize::MAX);
+    let spare = statistics.volatile.then(|| copies.saturating_sub(1));
+    let nodes = NodesBefore { uptimes: cluster.uptimes().await?, spare };
+    let masking = check_masking(cluster, plan).await?;
     let partitions = choose(cluster, plan).await?;
     let partitions = if plan.no_records { Vec::new() } else { partitions };
     if Selection::of(plan) != Selection::Unknown {
@@ -286,7 +392,48 @@ async fn ask(
     let map = cluster.partition_map_preferring(&plan.namespace, &plan.prefer_racks).await?;
     let indexes = if plan.no_indexes { Indexes::default() } else { cluster.indexes(&plan.namespace).await? };
     let udfs = if plan.no_udfs { Vec::new() } else { cluster.udfs().await? };
-    Ok(Answers { density, partitions, writers, map, indexes, udfs })
+    Ok(Answers { density, partitions, writers, map, indexes, udfs, masking, nodes })
+}
+
+/// How many masking rules an error or a warning names.
+const NAMED_RULES: usize = 3;
+
+/// Refuses a backup of values that the server would redact, unless the plan takes them.
+async fn check_masking(cluster: &Cluster, plan: &BackupPlan) -> Result<MaskingOutcome, EngineError> {
+    if plan.no_records {
+        return Ok(MaskingOutcome::default());
+    }
+    let namespace = &plan.namespace;
+    let (mut rules, cause) = match cluster.masking(namespace).await? {
+        Masking::None => return Ok(MaskingOutcome::default()),
+        Masking::Unknown(cause) => {
+            let warning = format!(
+                "namespace {namespace}: the masking rules cannot be read, the backup may hold redacted values: {cause}"
+            );
+            return Ok(MaskingOutcome { masked: false, warning: Some(warning) });
+        }
+        Masking::Rules { rules, cause } => (rules, cause),
+    };
+    rules.retain(|rule| {
+        let set = rule.set.as_ref();
+        (plan.bins.is_empty() || plan.bins.contains(&rule.bin))
+            && (plan.sets.is_empty() || set.is_none_or(|set| plan.sets.contains(set)))
+    });
+    if rules.is_empty() {
+        return Ok(MaskingOutcome::default());
+    }
+    let mut named = rules.iter().take(NAMED_RULES).map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    if rules.len() > NAMED_RULES {
+        named = format!("{named} and {} more", rules.len() - NAMED_RULES);
+    }
+    if !plan.allow_masked {
+        return Err(EngineError::Masked { namespace: namespace.clone(), rules: named, cause });
+    }
+    let warning = format!(
+        "namespace {namespace}: the backup holds redacted values, and a restore of it writes them over the real ones: \
+         {named}; {cause}"
+    );
+    Ok(MaskingOutcome { masked: true, warning: Some(warning) })
 }
 
 /// The partitions that a plan asks for, in the order of their ids.

@@ -63,6 +63,41 @@ pub enum EngineError {
         /// The folder.
         folder: String,
     },
+    /// The folder to back up to holds what a backup left whose process was killed.
+    #[error(
+        "{folder} holds an unfinished backup of a process that ended (in-progress): delete the folder, or choose another one"
+    )]
+    LeftOver {
+        /// The folder.
+        folder: String,
+    },
+    /// The folder to back up to is another backup's.
+    #[error(
+        "{folder} holds an unfinished backup (in-progress) that another process is writing, or left: wait for its end, or \
+         choose another folder"
+    )]
+    Claimed {
+        /// The folder.
+        folder: String,
+    },
+    /// Nodes lost their records while they were read.
+    #[error(
+        "namespace {namespace} is in memory only, and too many nodes restarted during the backup ({nodes}): records are missing"
+    )]
+    Restarted {
+        /// The namespace.
+        namespace: String,
+        /// The nodes.
+        nodes: String,
+    },
+    /// A file was deleted or replaced before the backup was done.
+    #[error("{file} {what}: it was deleted or replaced while the backup was written")]
+    Changed {
+        /// The file.
+        file: String,
+        /// What is there instead.
+        what: String,
+    },
     /// What was written was deleted while it was written.
     #[error(
         "{folder} was given up while it was written: its in-progress object is gone or another's; do two services back up \
@@ -142,6 +177,19 @@ pub enum EngineError {
         /// What happened last.
         cause: String,
     },
+    /// A backup would hold redacted values.
+    #[error(
+        "namespace {namespace} has masking rules that hide values from the backup: {rules}; {cause}: grant the user the role \
+         read-masked, or take the redacted values with allow-masked"
+    )]
+    Masked {
+        /// The namespace.
+        namespace: String,
+        /// The rules, or the first of them.
+        rules: String,
+        /// The user, and what is missing.
+        cause: String,
+    },
     /// A plan that cannot be carried out.
     #[error("{0}")]
     Plan(String),
@@ -168,6 +216,7 @@ impl EngineError {
             Self::Storage(e) => e.is_transient() || e.is_full(),
             // Only what is transient is tried more than once.
             Self::Partition { .. } | Self::Batch { .. } | Self::Worker(_) => true,
+            Self::Changed { .. } | Self::Restarted { .. } => true,
             _ => false,
         }
     }

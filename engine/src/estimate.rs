@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use abs_cluster::{Cluster, ClusterError, PARTITIONS};
+use abs_cluster::{Cluster, ClusterError, NamespaceStatistics, PARTITIONS};
 
 use crate::outcome::Outcome;
 use crate::plan::BackupPlan;
@@ -35,10 +35,12 @@ impl Selection {
     }
 }
 
-/// The records of a partition, on average: those of the sets that the plan asks for, whatever filters leave of them. Fails
-/// when the cluster does not have the namespace.
-pub(crate) async fn density(cluster: &Cluster, plan: &BackupPlan) -> Result<f64, ClusterError> {
-    let statistics = cluster.statistics(&plan.namespace).await?;
+/// The records of a partition, on average: those of the sets that the plan asks for, whatever filters leave of them.
+pub(crate) async fn density(
+    cluster: &Cluster,
+    plan: &BackupPlan,
+    statistics: &NamespaceStatistics,
+) -> Result<f64, ClusterError> {
     let records = if plan.sets.is_empty() {
         statistics.master_objects as f64
     } else {
@@ -66,7 +68,9 @@ pub(crate) async fn keep_expected(
         loop {
             tokio::time::sleep(REFRESH).await;
             // While the cluster cannot be asked the old number stands.
-            if let Ok(density) = density(&cluster, &plan).await {
+            if let Ok(statistics) = cluster.statistics(&plan.namespace).await
+                && let Ok(density) = density(&cluster, &plan, &statistics).await
+            {
                 expect(density, partitions, &progress);
             }
         }

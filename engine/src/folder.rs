@@ -1,6 +1,6 @@
 //! The folder that a run writes to: claimed, filled, published or cleaned up.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -58,8 +58,10 @@ pub(crate) struct RunFolder {
     /// What the claim says: no other says the same.
     text: String,
     _number: Number,
-    /// Files that are there, or are about to be; `None` when the folder is not ours any more.
-    visible: Mutex<Option<Vec<ObjectPath>>>,
+    /// Files that are there, or are about to be, and their sizes; `None` when the folder is not ours any more.
+    visible: Mutex<Option<Vec<(ObjectPath, u64)>>>,
+    /// Held while metadata.yaml is written: nothing is deleted before it is known whether that was done.
+    publishing: tokio::sync::Mutex<()>,
 }
 
 impl RunFolder {
@@ -79,14 +81,16 @@ impl RunFolder {
             text: format!("a backup that began at {began} is being written here, number {} {by}\n", number.0),
             _number: number,
             visible: Mutex::default(),
+            publishing: tokio::sync::Mutex::default(),
         };
         let not_empty = || EngineError::NotEmpty { folder: place(&**storage, path) };
         // A folder in use is not even touched.
         if !folder.holds_only(None).await? {
-            if !folder.claimed_text().await?.is_some_and(|text| is_left_over(&text)) {
-                return Err(not_empty());
+            match folder.claimed_text().await? {
+                Some(text) if is_left_over(&text) => folder.wipe().await?,
+                Some(text) => return Err(folder.claimed(&text)),
+                None => return Err(not_empty()),
             }
-            folder.wipe().await?;
         }
         if !storage.put_if_absent(&folder.claim, folder.text.as_bytes()).await? {
             return Err(not_empty());
@@ -116,35 +120,74 @@ impl RunFolder {
         }
     }
 
-    /// Notes a file that is about to appear, to be deleted if the run fails.
-    pub(crate) fn note(&self, path: ObjectPath) {
-        self.visible().get_or_insert_default().push(path);
+    /// Why a folder with another's claim cannot be taken.
+    fn claimed(&self, text: &str) -> EngineError {
+        let folder = place(&*self.storage, &self.path);
+        if Claimant::at_the_end_of(text).is_some_and(|claimant| claimant.is_gone()) {
+            EngineError::LeftOver { folder }
+        } else {
+            EngineError::Claimed { folder }
+        }
     }
 
-    fn visible(&self) -> MutexGuard<'_, Option<Vec<ObjectPath>>> {
+    /// Notes a file of this size that is about to appear, to be deleted if the run fails.
+    pub(crate) fn note(&self, path: ObjectPath, size: u64) {
+        self.visible().get_or_insert_default().push((path, size));
+    }
+
+    fn visible(&self) -> MutexGuard<'_, Option<Vec<(ObjectPath, u64)>>> {
         self.visible.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes metadata.yaml, from when on the backup exists, and gives the folder free.
+    /// Writes metadata.yaml, from when on the backup exists, and deletes the claim. Until [`keep`](Self::keep) the backup
+    /// can be discarded.
     pub(crate) async fn publish(&self, metadata: &Metadata) -> Result<(), EngineError> {
+        let _publishing = self.publishing.lock().await;
         let yaml = metadata.to_yaml().map_err(|e| EngineError::Plan(format!("{METADATA_FILE}: {e}")))?;
         // Whoever took the claim for abandoned has deleted what it stood for.
         if self.claimed_text().await?.as_ref() != Some(&self.text) {
             *self.visible() = None;
             return Err(EngineError::Taken { folder: place(&*self.storage, &self.path) });
         }
+        self.check_files().await?;
         let path = join(&self.path, METADATA_FILE)?;
-        self.note(path.clone());
+        self.note(path.clone(), yaml.len() as u64);
         self.storage.put(&path, yaml.as_bytes()).await?;
-        *self.visible() = None;
         // The backup is whole with it too.
         let _ = self.storage.delete_prefix(&self.claim).await;
         Ok(())
     }
 
+    /// Whether it holds what the run made and has not given up.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.visible().is_some()
+    }
+
+    /// The backup was published and stays.
+    pub(crate) fn keep(&self) {
+        *self.visible() = None;
+    }
+
+    /// Looks whether every file that was written is there as it was written.
+    async fn check_files(&self) -> Result<(), EngineError> {
+        let objects = self.storage.list(&self.path, false).await?.objects;
+        let sizes: HashMap<_, _> = objects.into_iter().map(|object| (object.path, object.size)).collect();
+        let visible = self.visible();
+        let lost = visible.iter().flatten().find_map(|(path, size)| match sizes.get(path) {
+            None => Some((path, "is gone".to_owned())),
+            Some(found) if found != size => Some((path, format!("has {found} bytes instead of {size}"))),
+            Some(_) => None,
+        });
+        match lost {
+            None => Ok(()),
+            Some((path, what)) => Err(EngineError::Changed { file: place(&*self.storage, path), what }),
+        }
+    }
+
     /// Deletes everything that the run made. There is nobody to tell if that fails: a leftover without metadata.yaml is
     /// no backup, its claim stays, and the run's own error is the one to report.
     pub(crate) async fn discard(&self) {
+        let _publishing = self.publishing.lock().await;
         let Some(visible) = self.visible().take() else { return };
         if !self.path.is_root() {
             let _ = self.wipe().await;
@@ -152,7 +195,8 @@ impl RunFolder {
         }
         // In the root of a storage others may have put something meanwhile. The latest first: metadata.yaml, should it be
         // there, must not outlive a file it speaks of.
-        for path in visible.into_iter().rev().chain([self.claim.clone()]) {
+        let files = visible.into_iter().rev().map(|(path, _)| path);
+        for path in files.chain([self.claim.clone()]) {
             if self.storage.delete_prefix(&path).await.is_err() {
                 return;
             }
@@ -193,7 +237,7 @@ mod tests {
         let file = path.join("0.asb").unwrap();
         storage.put(&file, b"begun").await.unwrap();
         let error = RunFolder::claim(&storage, &path, DateTime::UNIX_EPOCH).await.unwrap_err();
-        assert!(matches!(error, EngineError::NotEmpty { .. }), "{error}");
+        assert!(matches!(error, EngineError::Claimed { .. }), "{error}");
         drop(first);
         let again = RunFolder::claim(&storage, &path, DateTime::UNIX_EPOCH).await.unwrap();
         assert!(storage.get(&file, 10).await.unwrap_err().is_not_found(), "what was left is gone");
@@ -201,7 +245,38 @@ mod tests {
         let foreign = "a backup that began at 1 is being written here, number 0 by other pid:[1] 1 1\n";
         storage.put(&path.join(CLAIM_FILE).unwrap(), foreign.as_bytes()).await.unwrap();
         let error = RunFolder::claim(&storage, &path, DateTime::UNIX_EPOCH).await.unwrap_err();
-        assert!(matches!(error, EngineError::NotEmpty { .. }), "{error}");
+        assert!(matches!(error, EngineError::Claimed { .. }), "{error}");
+    }
+
+    /// Protects: a backup whose files were deleted or cut while it was written is never listed as whole.
+    #[tokio::test]
+    async fn a_backup_is_not_published_without_its_files() {
+        let place = tempfile::tempdir().unwrap();
+        let storage: Arc<dyn Storage> = Arc::new(Local::new(place.path()));
+        let path = ObjectPath::new("r/backup/1/data/test").unwrap();
+        let metadata = crate::catalog::testing::metadata("test", DateTime::UNIX_EPOCH, None);
+        let cases: [(Option<&[u8]>, &str); 3] =
+            [(None, "0_test_1.asb is gone"), (Some(b"cu"), "2 bytes instead of 3"), (Some(b"cut"), "")];
+        for (left, part) in cases {
+            let folder = RunFolder::claim(&storage, &path, DateTime::UNIX_EPOCH).await.unwrap();
+            for name in ["0_test_1.asb", "1_test_2.asb"] {
+                folder.note(path.join(name).unwrap(), 3);
+                storage.put(&path.join(name).unwrap(), b"cut").await.unwrap();
+            }
+            storage.delete_prefix(&path.join("0_test_1.asb").unwrap()).await.unwrap();
+            if let Some(left) = left {
+                storage.put(&path.join("0_test_1.asb").unwrap(), left).await.unwrap();
+            }
+            let published = folder.publish(&metadata).await;
+            if part.is_empty() {
+                published.unwrap();
+                continue;
+            }
+            let error = published.unwrap_err();
+            assert!(error.is_transient() && error.to_string().contains(part), "{error}");
+            folder.discard().await;
+            assert_eq!(storage.list(&path, true).await.unwrap().objects, []);
+        }
     }
 
     /// A claim that was taken away says that the files were, too.

@@ -75,6 +75,10 @@ pub struct Metadata {
         skip_serializing_if = "Option::is_none"
     )]
     pub cluster_created: Option<DateTime<Utc>>,
+    /// Values of masked bins may be redacted ones (`allow-masked`): a restore would write them over the real ones. Other
+    /// readers pass this key over.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub masked: bool,
 }
 
 impl Metadata {
@@ -137,6 +141,7 @@ mod tests {
                     udf-count: 0\ncompression: NONE\nencryption: NONE\n";
         let metadata = Metadata::from_yaml(text.as_bytes()).unwrap();
         assert_eq!(metadata.from, Metadata::no_lower_bound());
+        assert!(!metadata.masked);
         assert_eq!(metadata.to_yaml().unwrap(), text);
     }
 

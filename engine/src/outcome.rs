@@ -1,23 +1,38 @@
 //! How a run ends early: whoever fails first says why, and everybody else stops.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::pin::pin;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::EngineError;
+
+/// How long a storage may take for what is under way when a run is canceled.
+pub(crate) const GRACE: Duration = Duration::from_secs(2);
 
 /// The stop sign of a run, and why it was put up.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     /// Cancelled when the run is to end early, and when it has ended.
     pub stop: CancellationToken,
+    /// Cancelled by the user only: nobody tries such a run again in the same folder.
+    canceled: CancellationToken,
     error: Mutex<Option<EngineError>>,
+    /// When the grace of a canceled run ends.
+    deadline: OnceLock<Instant>,
 }
 
 impl Outcome {
     /// The outcome of a run that `cancel` ends early.
     pub(crate) fn new(cancel: &CancellationToken) -> Self {
-        Self { stop: cancel.child_token(), error: Mutex::default() }
+        Self {
+            stop: cancel.child_token(),
+            canceled: cancel.clone(),
+            error: Mutex::default(),
+            deadline: OnceLock::new(),
+        }
     }
 
     /// Stops the run. The first error counts.
@@ -38,6 +53,23 @@ impl Outcome {
         } else {
             Ok(())
         }
+    }
+
+    /// Whether the user ended the run.
+    pub(crate) fn is_canceled(&self) -> bool {
+        self.canceled.is_cancelled()
+    }
+
+    /// Awaits `work` to its end; when the run is canceled, only until its grace ends, and then there is no result.
+    pub(crate) async fn in_time<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = pin!(work);
+        tokio::select! {
+            biased;
+            result = &mut work => return Some(result),
+            () = self.canceled.cancelled() => {}
+        }
+        let deadline = *self.deadline.get_or_init(|| Instant::now() + GRACE);
+        timeout_at(deadline, work).await.ok()
     }
 
     fn error(&self) -> MutexGuard<'_, Option<EngineError>> {

@@ -65,6 +65,8 @@ pub struct BackupPlan {
     pub no_indexes: bool,
     /// Write no UDF modules.
     pub no_udfs: bool,
+    /// Take redacted values where masking rules keep the user from reading the real ones.
+    pub allow_masked: bool,
     /// Leave nothing behind, no file and no metadata.yaml, when there is no record to write.
     pub skip_empty: bool,
     /// Scans at a time over the whole job; at least 1.
@@ -114,6 +116,7 @@ impl BackupPlan {
             no_records: false,
             no_indexes: false,
             no_udfs: false,
+            allow_masked: false,
             skip_empty: false,
             parallel: 4,
             parallel_write: 4,
@@ -147,6 +150,7 @@ impl BackupPlan {
             no_records: !settings.records,
             no_indexes: !settings.indexes,
             no_udfs: !settings.udfs,
+            allow_masked: settings.allow_masked,
             sealed: settings.sealed,
             parallel: settings.parallel.get() as usize,
             parallel_write: settings.parallel_write.get() as usize,

@@ -7,12 +7,13 @@ use abs_asb::{Encoder, EncryptionKey, FrameWriter, Version};
 use abs_storage::{ObjectPath, ObjectWriter};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::error::EngineError;
 use crate::folder::RunFolder;
 use crate::limiter::limit;
 use crate::limits::BackupLimits;
-use crate::outcome::Outcome;
+use crate::outcome::{GRACE, Outcome};
 use crate::progress::BackupProgress;
 use crate::scanner::{Block, recycle};
 
@@ -28,8 +29,8 @@ pub(crate) struct WriteJob {
     pub file_limit: u64,
     pub limits: Arc<BackupLimits>,
     pub progress: Arc<BackupProgress>,
-    /// A write under way is never dropped, or its file might appear after everybody went home: whoever writes looks for
-    /// the stop sign between two writes.
+    /// When the run is canceled, what the storage does not do within the grace goes on in the background: dropped, a file
+    /// might appear that nothing deletes.
     pub outcome: Arc<Outcome>,
     /// Number of the next file.
     pub next_file: AtomicU64,
@@ -54,9 +55,30 @@ impl WriteJob {
             .map_err(|cause| EngineError::Frame { file: path.to_string(), cause })?;
         let mut header = Vec::with_capacity(64);
         self.encoder.header(version, first, &mut header);
-        let object = self.folder.storage.create(&path).await?;
+        let created = self.outcome.in_time(self.folder.storage.create(&path)).await;
+        let object = created.ok_or(EngineError::Canceled)??;
         self.progress.files.fetch_add(1, Relaxed);
         Ok(AsbFile { job: self, path, object, frame, header: Some(header), written: 0 })
+    }
+
+    /// Deletes everything that the run made, and waits for that. A storage that hangs does not hold up the end of a run that
+    /// is canceled: the deletion goes on in the background.
+    pub(crate) async fn clean_up(self: &Arc<Self>) {
+        if !self.folder.is_ours() {
+            return;
+        }
+        let job = Arc::clone(self);
+        let mut discarded = tokio::spawn(async move { job.folder.discard().await });
+        // A panic in there has been told.
+        while timeout(GRACE, &mut discarded).await.is_err() {
+            if !self.outcome.is_canceled() {
+                continue;
+            }
+            let answer = self.folder.storage.list(&self.folder.path, false);
+            if timeout(GRACE, answer).await.is_err() {
+                return;
+            }
+        }
     }
 }
 
@@ -86,7 +108,7 @@ impl AsbFile<'_> {
         if length > 0 {
             let paced = limit(self.job.limits.bytes.as_ref(), length);
             self.job.outcome.stop.run_until_cancelled(paced).await.ok_or(EngineError::Canceled)?;
-            self.object.write(bytes).await?;
+            self.job.outcome.in_time(self.object.write(bytes)).await.ok_or(EngineError::Canceled)??;
             self.written += length;
             self.job.progress.bytes_written.fetch_add(length, Relaxed);
         }
@@ -99,14 +121,25 @@ impl AsbFile<'_> {
             Ok(()) => self.complete().await,
             failed => failed,
         };
+        let Self { job, path, object, written, .. } = self;
         if let Err(e) = result {
             // The job's own error is the one to report.
-            let _ = self.object.abort().await;
+            let _ = job.outcome.in_time(tokio::spawn(object.abort())).await;
             return Err(e);
         }
-        self.job.folder.note(self.path);
-        self.object.commit().await?;
-        Ok(())
+        job.folder.note(path.clone(), written);
+        let mut commit = tokio::spawn(object.commit());
+        if let Some(committed) = job.outcome.in_time(&mut commit).await {
+            committed.map_err(|e| EngineError::Worker(e.to_string()))??;
+            return Ok(());
+        }
+        let storage = Arc::clone(&job.folder.storage);
+        tokio::spawn(async move {
+            // Only then it is known whether the file is there.
+            let _ = commit.await;
+            let _ = storage.delete_prefix(&path).await;
+        });
+        Err(EngineError::Canceled)
     }
 
     /// Stores what is still missing.
@@ -175,7 +208,7 @@ pub(crate) async fn write_all(
         }
     }
     if job.outcome.stop.is_cancelled() {
-        job.folder.discard().await;
+        job.clean_up().await;
     }
 }
 

@@ -62,6 +62,9 @@ pub(super) struct Arguments {
     /// Leave out the UDF modules.
     #[arg(long)]
     no_udfs: bool,
+    /// Take redacted values where masking rules hide the real ones from the user (Enterprise Edition).
+    #[arg(long)]
+    allow_masked: bool,
     /// Only records last updated at this time or later: RFC 3339, `YYYY-MM-DD_HH:MM:SS` (local time), or milliseconds
     /// since 1970.
     #[arg(long, value_name = "TIME")]
@@ -134,6 +137,7 @@ impl Arguments {
             no_records: self.no_records,
             no_indexes: self.no_indexes,
             no_udfs: self.no_udfs,
+            allow_masked: self.allow_masked,
             parallel,
             parallel_write: self.parallel_write.map_or(parallel, usize::from),
             file_limit: self.file_limit.map_or(0, SizeMb::bytes),
@@ -167,8 +171,8 @@ pub(super) async fn run(mut arguments: Arguments) -> Result<(), Failure> {
     };
     // One namespace was asked for.
     let report = reports.first().ok_or_else(|| Failure::job("the job was no backup"))?;
-    for (index, why) in &report.unknown_indexes {
-        view::complain(&view::shown(&format!("warning: index {index} was left out: {why}")));
+    for warning in &report.warnings {
+        view::complain(&view::shown(&format!("warning: {warning}")));
     }
     view::say(&summary(report, arguments.json, &name))
 }
@@ -190,6 +194,7 @@ fn summary(report: &BackupReport, as_json: bool, folder: &str) -> String {
             "udf-count": m.udf_count,
             "compression": m.compression,
             "encryption": m.encryption,
+            "masked": m.masked,
             "retries": report.retries,
             "seconds": seconds,
             "records-per-second": m.record_count as f64 / seconds.max(1e-3),

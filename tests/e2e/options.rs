@@ -2,6 +2,7 @@
 
 mod definitions;
 mod files;
+mod masking;
 mod policies;
 mod random;
 mod rates;

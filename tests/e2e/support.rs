@@ -7,8 +7,8 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::time::Duration;
 
 use abs_actors::SupervisorActor;
-use abs_cluster::{Cluster, ConnectOptions};
-use abs_devserver::DevServer;
+use abs_cluster::{Cluster, ConnectOptions, Credentials};
+use abs_devserver::{Builder, DevServer};
 use actix::Addr;
 use tokio::runtime::Runtime;
 
@@ -44,7 +44,7 @@ impl Server {
         // Tests share its one namespace, so they take turns.
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let runtime = runtime();
-        let cluster = runtime.block_on(connect(&address));
+        let cluster = runtime.block_on(connect(&address, None));
         let namespace = std::env::var("ABS_TEST_NAMESPACE").unwrap_or_else(|_| {
             let names = runtime.block_on(cluster.namespaces()).unwrap();
             names.last().expect("a server with a namespace").clone()
@@ -64,18 +64,22 @@ impl Server {
 
     /// An embedded server of `nodes` nodes.
     pub fn embedded(nodes: usize) -> Self {
+        Self::built(|builder| builder.nodes(nodes), None)
+    }
+
+    /// An embedded server as `build` describes it, to which the tests connect with these credentials.
+    pub fn built(build: impl FnOnce(Builder) -> Builder, credentials: Option<Credentials>) -> Self {
         let runtime = runtime();
         let namespace = "source-ns2".to_owned();
         let builder = DevServer::builder()
             .listen(([127, 0, 0, 1], 0).into())
-            .nodes(nodes)
             // A node that lost a partition has no replica of it to serve.
             .replication_factor(1)
             .namespace("source-ns1", MEMORY)
             .namespace(&namespace, MEMORY);
-        let embedded = runtime.block_on(builder.start()).unwrap();
+        let embedded = runtime.block_on(build(builder).start()).unwrap();
         let address = embedded.addresses()[0].to_string();
-        let cluster = runtime.block_on(connect(&address));
+        let cluster = runtime.block_on(connect(&address, credentials));
         Self {
             runtime,
             embedded: Some(embedded),
@@ -148,10 +152,10 @@ fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
-async fn connect(address: &str) -> Cluster {
+async fn connect(address: &str, credentials: Option<Credentials>) -> Cluster {
     let seeds = vec![address.parse().unwrap()];
     let timeout = Duration::from_secs(5);
-    Cluster::connect(ConnectOptions { timeout, ..ConnectOptions::new(seeds) }).await.unwrap()
+    Cluster::connect(ConnectOptions { timeout, credentials, ..ConnectOptions::new(seeds) }).await.unwrap()
 }
 
 /// What a run of the binary left behind.

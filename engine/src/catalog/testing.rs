@@ -44,6 +44,7 @@ pub fn metadata(namespace: &str, created: DateTime<Utc>, from: Option<DateTime<U
         selection: None,
         from_bound: None,
         cluster_created: None,
+        masked: false,
     }
 }
 

@@ -4,8 +4,10 @@
 
 mod backup;
 mod estimates;
+mod hang;
 mod incremental;
 mod limits;
 mod panics;
+mod restarts;
 mod restore;
 mod support;

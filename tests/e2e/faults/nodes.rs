@@ -10,6 +10,7 @@ use abs_devserver::{Fault, Kind};
 use abs_engine::{BackupPlan, EngineError, RestorePlan};
 
 use super::{Data, adds_up, backup, empty, left_in, plan_backup, plan_restore, restore, until};
+use crate::service::support::{Home, ROUTINE};
 use crate::support::{Dump, Outcome, Server, command, outcome, same};
 
 const DATA: Data = Data { records: 3000, partitions: 3000, size: 4000 };
@@ -228,6 +229,28 @@ fn a_cluster_that_stays_away_fails_the_jobs() {
     outcome(backup).fails(1, &["namespace source-ns2, partition ", "11 attempts", "refused"]);
     assert_eq!(left_in(&at), [""; 0]);
     outcome(restore).fails(1, &["namespace source-ns2", "12 attempts", "refused"]);
+}
+
+/// Protects: a routine whose cluster leaves in the middle of a run tries as often as its retry policy says, logs why, and
+/// lists nothing.
+#[test]
+fn a_cluster_that_stays_away_fails_the_run_of_a_routine() {
+    let server = Server::embedded(1);
+    DATA.fill(&server);
+    let home = Home::of(&server, ROUTINE);
+    let service = home.serve();
+    let knobs = server.dev().knobs();
+    knobs.inject(Fault::delay_reply(Kind::Query, Duration::from_millis(50)));
+    let sent = knobs.counts().bytes_sent;
+    service.post("/v1/backups/full/routine", None).is(202);
+    until("it is at work", || knobs.counts().bytes_sent > sent + 1_500_000);
+    server.runtime.block_on(server.dev().stop_node(0)).unwrap();
+    service.logs(&["trying again", "attempt", "namespace source-ns2"]);
+    service.logs(&["backup failed", "no node is left"]);
+    assert_eq!(service.log().matches("trying again").count(), 1, "{}", service.log());
+    assert_eq!(service.backups("full", "routine"), [] as [serde_json::Value; 0]);
+    let running = service.json("/v1/backups/currentBackup/routine");
+    assert!(!running["full"].is_object(), "{running}");
 }
 
 /// A cluster that says nothing any more, not even to info commands, fails the jobs too.

@@ -146,3 +146,19 @@ fn a_backup_canceled_at_any_moment_is_whole_or_leaves_nothing() {
         assert!(!names.iter().any(|name| name.starts_with('.')), "later: {names:?}");
     }
 }
+
+/// Protects: a folder that a killed backup left is named as such, with what to do, and one that is being written as that.
+#[test]
+fn a_folder_of_a_killed_backup_is_named_as_such() {
+    let server = Server::embedded(1);
+    Data { records: 500, partitions: 500, size: 500 }.fill(&server);
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = run(&server, "backup", folder.path(), &["--records-per-second", "1"]);
+    until("the folder is claimed", || left_in(folder.path()).iter().any(|name| name == "in-progress"));
+    let place = folder.path().to_str().unwrap();
+    server.backup(folder.path(), &[]).fails(1, &[place, "another process is writing", "in-progress"]);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let refused = server.backup(folder.path(), &[]);
+    refused.fails(1, &[place, "unfinished backup of a process that ended", "delete the folder"]);
+}
