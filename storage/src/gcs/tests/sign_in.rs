@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 
 use super::wire::{Message, answer, serve};
 use super::*;
+use crate::Storage as _;
 
 /// Made for these tests; opens nothing.
 const KEY: &str = include_str!("key.pem");
