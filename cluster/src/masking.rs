@@ -107,7 +107,7 @@ impl Cluster {
             Err(e) => return Err(e),
         };
         let mut rules = Vec::new();
-        for (_, answer) in answers {
+        for (_, answer) in answers.answers {
             let Some(of_node) = MaskingRule::parse(namespace, &answer) else {
                 return Ok(Masking::Unknown(format!(
                     "the answer to masking-show is not understood: {answer:?}"
@@ -154,7 +154,7 @@ impl Cluster {
                         );
                         return Ok((rules, cause));
                     }
-                    None => return Err(self.no_admin_answer(&e)),
+                    None => return Err(Self::no_admin_answer(&e)),
                 },
             }
         }
@@ -184,12 +184,12 @@ impl Cluster {
                     Ok(Roles::NotNeeded)
                 }
                 Some(code) => Ok(Roles::Unknown(format!("the roles of user {user} cannot be read: {code}"))),
-                None => Err(self.no_admin_answer(&e)),
+                None => Err(Self::no_admin_answer(&e)),
             },
         }
     }
 
-    fn no_admin_answer(&self, error: &aerospike::Error) -> ClusterError {
+    fn no_admin_answer(error: &aerospike::Error) -> ClusterError {
         let node = "of the cluster".to_owned();
         ClusterError::NoAnswer {
             command: "query roles".to_owned(),

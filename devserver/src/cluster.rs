@@ -249,7 +249,7 @@ mod tests {
     fn cluster(nodes: u16) -> Cluster {
         let addresses: Vec<SocketAddr> =
             (0..nodes).map(|node| SocketAddr::from(([127, 0, 0, 1], 3000 + node))).collect();
-        Cluster::new("c".into(), Vec::new(), 2, &addresses, Enterprise::default())
+        Cluster::new("c".into(), Vec::new(), 2, &addresses, Enterprise::default(), false)
     }
 
     fn owned(cluster: &Cluster, node: usize, replica: usize) -> u32 {

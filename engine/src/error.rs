@@ -215,8 +215,11 @@ impl EngineError {
             // Another run of ours, or the user, may make room.
             Self::Storage(e) => e.is_transient() || e.is_full(),
             // Only what is transient is tried more than once.
-            Self::Partition { .. } | Self::Batch { .. } | Self::Worker(_) => true,
-            Self::Changed { .. } | Self::Restarted { .. } => true,
+            Self::Partition { .. }
+            | Self::Batch { .. }
+            | Self::Worker(_)
+            | Self::Changed { .. }
+            | Self::Restarted { .. } => true,
             _ => false,
         }
     }

@@ -409,6 +409,12 @@ async fn look(
                     let (expected, found) = (files(metadata.file_count), files(file_count));
                     return Err(EngineError::NotWhole { folder: place, expected, found });
                 }
+                if metadata.masked {
+                    progress.warn(format!(
+                        "{place} was made by a user who may not read masked values (allow-masked): redacted values in it are \
+                         written over the real ones"
+                    ));
+                }
                 all.metadata.push(metadata);
             }
             [one, other, ..] => {

@@ -145,7 +145,7 @@ async fn a_restarted_routine_forgets_nothing() {
         }
     };
     tokio::time::timeout(crate::testing::HANGS, thinned_out).await.unwrap();
-    world.clock.set("2026-01-02T01:00:00Z".parse().unwrap());
+    world.clock.set("2026-01-02T01:00:01Z".parse().unwrap());
     assert_eq!(world.finished().await, (Full, JobState::Done, None));
     let restarts = "aerospike_backup_service_routine_restarts_total{routine=\"daily\"} 3";
     let metrics = world.send(RenderMetrics).await;

@@ -106,7 +106,7 @@ async fn one_of_many_gets_a_folder() {
             match begun {
                 Ok(begun) => assert!(winner.replace(begun).is_none(), "two got the folder"),
                 Err(e) => {
-                    assert!(matches!(e, EngineError::NotEmpty { .. } | EngineError::Claimed { .. }), "{e}")
+                    assert!(matches!(e, EngineError::NotEmpty { .. } | EngineError::Claimed { .. }), "{e}");
                 }
             }
         }

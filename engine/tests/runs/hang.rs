@@ -140,7 +140,7 @@ async fn canceled_at(server: &Server, at: Call) {
     let inner = Local::new(target.folder.path());
     target.storage = Arc::new(Hanging { inner, gate: Arc::new(gate) });
     let plan = plan("one");
-    let limits = BackupLimits::new(&plan, None);
+    let limits = BackupLimits::new(&plan, None).divide(1).remove(0);
     let backup = async {
         let (run, queue) = target.begin(server, "b", &plan, Utc::now(), &limits).await?;
         if at == Call::Delete {
@@ -154,7 +154,7 @@ async fn canceled_at(server: &Server, at: Call) {
         target.cancel.cancel();
     };
     let ended = async { tokio::join!(backup, canceler).0 };
-    let ended = tokio::time::timeout(HANGS, ended).await;
+    let ended = tokio::time::timeout(HANGS, Box::pin(ended)).await;
     let error = ended.unwrap_or_else(|_| panic!("{at:?}: the run does not end")).unwrap_err();
     assert!(matches!(error, EngineError::Canceled), "{at:?}: {error}");
     healed.cancel();

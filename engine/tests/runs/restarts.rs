@@ -14,7 +14,7 @@ async fn restarted(server: &Server, target: &Target) -> Result<BackupReport, Eng
     // A node that has just started is not known to have started again.
     server.dev.knobs().advance_clock(Duration::from_hours(1));
     let plan = BackupPlan { bandwidth: 4 << 20, file_limit: 500_000, ..plan("one") };
-    let limits = BackupLimits::new(&plan, None);
+    let limits = BackupLimits::new(&plan, None).divide(1).remove(0);
     let (run, queue) = target.begin(server, "b", &plan, Utc::now(), &limits).await?;
     let restart = async {
         while !target.left().iter().any(|path| path.contains("_one_") && !path.contains(".abs-tmp-")) {

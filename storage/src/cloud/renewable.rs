@@ -14,6 +14,13 @@ impl<T> Default for Renewable<T> {
     }
 }
 
+#[cfg(test)]
+impl<T> From<T> for Renewable<T> {
+    fn from(made: T) -> Self {
+        Self(Mutex::new(Arc::new(OnceCell::from(Arc::new(made)))))
+    }
+}
+
 impl<T> Renewable<T> {
     /// The present one, or a new one that `make` makes. Of callers at the same time one makes it.
     pub async fn get<E, F: Future<Output = Result<T, E>>>(
