@@ -18,7 +18,9 @@ async fn each_node_has_its_own_file() {
             &format!("    service {{\n        port {}\n", server.addresses()[at].port()),
             &format!("\nnamespace {NAMESPACE} {{\n    allow-ttl-without-nsup false\n"),
             &format!("\n    rack-id {}\n", at + 5),
-            "    storage-engine memory {\n        compression none\n        data-size 67108864\n    }\n",
+            &format!(
+                "    storage-engine memory {{\n        compression none\n        data-size 67108864\n        file {NAMESPACE}.dat\n    }}\n"
+            ),
         ] {
             assert!(text.contains(part), "{part:?} in\n{text}");
         }

@@ -22,6 +22,7 @@ const ADDITIONS: &[&str] = &[
     "POST /v1/restore/timestamp status 409",
     "dto.BackupCommonConfig.schedule-timezone",
     "dto.BackupDetails.warnings",
+    "dto.BackupPolicy.allow-masked",
     "dto.BackupPolicy.compact",
     "dto.BackupPolicy.incr-mode",
     "dto.BackupPolicy.overlap",
