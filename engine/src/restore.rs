@@ -139,9 +139,10 @@ impl ChainRestore {
             let links: Vec<_> = stream::iter(looks).buffered(AT_ONCE).try_collect().await?;
             // Fails when the namespace does not exist, before anything is read.
             cluster.statistics(&plan.destination).await?;
-            Ok((links, cluster.partition_map(&plan.destination).await?))
+            let ahead = clock_ahead(cluster, &plan.destination).await;
+            Ok((links, ahead, cluster.partition_map(&plan.destination).await?))
         });
-        let (links, map) = asked.await.unwrap_or(Err(EngineError::Canceled))?;
+        let (links, ahead, map) = asked.await.unwrap_or(Err(EngineError::Canceled))?;
         let bytes = links.iter().flat_map(|link| &link.files).map(|file| file.size).sum();
         progress.total_bytes.fetch_add(bytes, Relaxed);
         Ok(Arc::new(Self {
@@ -161,6 +162,7 @@ impl ChainRestore {
             send: Arc::new(SendJob {
                 cluster: cluster.clone(),
                 namespace: plan.destination.clone(),
+                ahead,
                 singly: plan.disable_batch_writes,
                 ignore_record_error: plan.ignore_record_error,
                 socket_timeout: plan.socket_timeout,
@@ -374,6 +376,17 @@ impl FoundLink {
         let found = line(records, self.files.len() as u64, indexes, udfs);
         (expected != found).then(|| EngineError::NotWhole { folder: self.place.clone(), expected, found })
     }
+}
+
+/// Seconds by which the cluster's clock is ahead of ours: that of the node that is furthest behind, so that no record is
+/// left out that has not expired on its node. 0 when the clock cannot be read.
+async fn clock_ahead(cluster: &Cluster, namespace: &str) -> i32 {
+    let before = Utc::now().timestamp_millis();
+    let time = cluster.time(namespace).await.ok().flatten();
+    let ours = i64::midpoint(before, Utc::now().timestamp_millis());
+    let ahead = time.map_or(0, |time| (time.earliest - ours) / 1000);
+    // The time of an empty namespace is read to the second.
+    i32::try_from(ahead).ok().filter(|seconds| seconds.abs() > 1).unwrap_or_default()
 }
 
 /// Looks for the backups of a link.

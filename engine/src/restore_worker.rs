@@ -42,7 +42,7 @@ impl RestoreWorker {
     pub fn new(run: Arc<ChainRestore>) -> Self {
         let (decided, collector) = run.digests();
         Self {
-            rows: RowMaker::new(&run.plan),
+            rows: RowMaker::new(&run.plan, run.send.ahead),
             digests: Vec::with_capacity(collector.as_ref().map_or(0, |collector| collector.chunk())),
             decided,
             collector,

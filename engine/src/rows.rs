@@ -25,12 +25,15 @@ pub(crate) struct RowMaker {
     exists: Exists,
     check_generation: bool,
     extra_ttl: u32,
-    /// Now, in seconds since the epoch of void times.
+    /// Seconds by which the cluster's clock is ahead of ours.
+    ahead: i32,
+    /// Now by the cluster's clock, in seconds since the epoch of void times.
     now: u32,
 }
 
 impl RowMaker {
-    pub(crate) fn new(plan: &RestorePlan) -> Self {
+    /// The rows of a plan, for a cluster whose clock is ahead of ours by so many seconds.
+    pub(crate) fn new(plan: &RestorePlan, ahead: i32) -> Self {
         let bytes = |names: &[String]| names.iter().map(|name| name.as_bytes().to_vec()).collect();
         Self {
             sets: bytes(&plan.sets),
@@ -43,13 +46,14 @@ impl RowMaker {
             },
             check_generation: !plan.no_generation && !plan.unique,
             extra_ttl: plan.extra_ttl,
-            now: void_time_now(),
+            ahead,
+            now: void_time_now().saturating_add_signed(ahead),
         }
     }
 
     /// Sets the clock; to be called now and then during a long job.
     pub(crate) fn tick(&mut self) {
-        self.now = void_time_now();
+        self.now = void_time_now().saturating_add_signed(self.ahead);
     }
 
     /// Appends a record to the batch, unless it is expired or left out.

@@ -34,6 +34,8 @@ const LONGEST: Duration = Duration::from_hours(24 * 365);
 pub(crate) struct SendJob {
     pub cluster: Cluster,
     pub namespace: String,
+    /// Seconds by which the cluster's clock is ahead of ours: times to live are counted by its clock.
+    pub ahead: i32,
     pub singly: bool,
     pub ignore_record_error: bool,
     pub socket_timeout: Duration,
@@ -102,6 +104,7 @@ impl SendJob {
     fn new_batch(&self) -> BatchMessage {
         // The server honours the flag for namespaces in memory only.
         BatchMessage::new(&self.namespace, BatchFlags { inline: true, inline_ssd: false })
+            .by_clock_ahead(self.ahead)
     }
 
     /// Keeps the buffer of a batch for another one. Those of rows that were sent again are of all sizes and not kept.

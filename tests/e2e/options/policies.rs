@@ -163,6 +163,22 @@ fn void_times() {
     }
 }
 
+/// Protects: expiry and times to live go by the clock of the cluster, not by that of this machine; also into an empty
+/// namespace.
+#[test]
+fn void_times_by_the_clock_of_the_cluster() {
+    let (server, backups) = (Server::embedded(2), Backups::new());
+    let (folder, start) = (backups.at("f"), now());
+    write_file(&folder, &server.namespace, &[(1, 1, 0), (2, 1, start + 1000), (3, 1, start + 5000)]);
+    server.dev().knobs().advance_clock(std::time::Duration::from_secs(2000));
+    for (inserted, policy) in [(2, "--replace"), (2, "--no-generation")] {
+        let summary = restore(&server, &folder, &[policy]);
+        assert_eq!(fates(&summary), [("inserted", inserted), ("expired", 1)]);
+        let time = u64::from(read(&server)[&raw::digest(3)].void_time);
+        assert!((start + 5000..start + 5010).contains(&time), "{time} for {start} and 5000");
+    }
+}
+
 /// Protects: a restore that a rate makes last does not move void times: how long a record lives is counted from when it
 /// is sent.
 #[test]
