@@ -230,6 +230,7 @@ backup-policies:
   {NAME}:
     compression: {{mode: ZSTD, level: 1}}
     retention: {{full: 7, incremental: 2}}
+    overlap: 0 # the server has the clock of the service
 backup-routines:
   {NAME}:
     source-cluster: {NAME}

@@ -20,6 +20,7 @@ fn demo_once() {
     let steps: Vec<&str> = end.stdout.lines().collect();
     assert_eq!(steps.len(), 8, "{end:?}");
     assert!(steps.iter().zip('1'..).all(|(step, number)| step.starts_with(number)), "{end:?}");
+    assert!(steps[4].contains("changed 200 records and made an incremental backup: 200 records"), "{end:?}");
     assert!(steps[7].contains("all 2,000 are the same"), "{end:?}");
     let backups = stored(&Path::new(place).join("backups"));
     assert_eq!(backups.iter().filter(|path| path.ends_with("metadata.yaml")).count(), 2, "{backups:?}");
