@@ -4,5 +4,6 @@ mod clocks;
 mod configuration;
 mod failures;
 mod jobs;
+mod restores;
 mod runs;
 mod schedules;
