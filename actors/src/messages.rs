@@ -42,7 +42,7 @@ pub enum RequestError {
     /// The request itself is wrong.
     #[error("{0}")]
     Invalid(String),
-    /// Something that runs stands against it.
+    /// A running job conflicts with the request.
     #[error("{0}")]
     Conflict(String),
     /// The service is stopping and takes no new work.

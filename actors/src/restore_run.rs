@@ -71,7 +71,7 @@ pub(crate) struct Chain {
     pub records: Option<u64>,
 }
 
-/// What a restore that was asked of the service is to do.
+/// The work of a restore for a client of the service.
 #[derive(Debug)]
 pub(crate) struct RestoreWork {
     /// The cluster to write to.
@@ -95,12 +95,12 @@ pub(crate) struct ReserveNamespaces {
     pub namespaces: Vec<String>,
 }
 
-/// A restore that was asked of the service, and those who wait for its plan.
+/// A restore for a client of the service, and the channel on which its plan is reported.
 pub(crate) struct ServiceRestore<P> {
     pub id: JobId,
     /// Finds out what there is to restore.
     pub plan: P,
-    /// Is sent whether the restore can be made, when that is known.
+    /// Receives whether the restore can be made, as soon as that is known.
     pub planned: oneshot::Sender<Result<(), RequestError>>,
     pub reserve: Recipient<ReserveNamespaces>,
 }

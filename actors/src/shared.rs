@@ -58,8 +58,8 @@ pub(crate) struct Shared {
     pub readers: Readers,
     last_id: AtomicU64,
     look: Mutex<Look>,
-    /// What was told in the log once and need not be told again.
-    told: Mutex<HashSet<String>>,
+    /// Messages that are logged once only and have been logged.
+    logged: Mutex<HashSet<String>>,
     /// What goes wrong in the workers of runs.
     #[cfg(test)]
     pub fault: Mutex<Option<abs_engine::Fault>>,
@@ -83,7 +83,7 @@ impl Shared {
             catalogs: Catalogs::default(),
             readers: Readers::default(),
             last_id: AtomicU64::default(),
-            told: Mutex::default(),
+            logged: Mutex::default(),
             #[cfg(test)]
             fault: Mutex::default(),
         })
@@ -97,7 +97,7 @@ impl Shared {
         }
     }
 
-    /// Looks whether the clock was set since the last look, and tells of it.
+    /// Checks whether the clock was set since the last check, and logs it.
     pub(crate) fn look_at_clock(&self) -> Jumps {
         let mut look = self.look.lock().unwrap_or_else(PoisonError::into_inner);
         let (time, steady) = (self.clock.now(), self.clock.steady());
@@ -116,9 +116,9 @@ impl Shared {
         look.jumps
     }
 
-    /// Whether this is told for the first time.
+    /// Whether this message has not been logged before; it counts as logged from now on.
     pub(crate) fn is_news(&self, text: String) -> bool {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(text)
+        self.logged.lock().unwrap_or_else(PoisonError::into_inner).insert(text)
     }
 
     /// An id of a new job: made of the time, so that a service that was started again uses no id twice.

@@ -105,7 +105,7 @@ pub struct SupervisorActor {
     /// How many runs and restores there are.
     running: watch::Sender<usize>,
     stopping: bool,
-    /// Those that the routines were told of.
+    /// The jumps of the clock that were reported to the routines.
     jumps: Jumps,
 }
 

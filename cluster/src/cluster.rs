@@ -161,7 +161,7 @@ impl Cluster {
         &self.inner.client
     }
 
-    /// Who we are; `None` on a cluster that asks nobody to log in.
+    /// Who we are; `None` on a cluster without login.
     pub(crate) fn credentials(&self) -> Option<&Credentials> {
         self.inner.options.credentials.as_ref()
     }

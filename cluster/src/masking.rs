@@ -165,7 +165,7 @@ impl Cluster {
     /// The roles of the user that we are.
     async fn own_roles(&self) -> Result<Roles, ClusterError> {
         let user = match self.credentials().map(Credentials::user) {
-            // A cluster that lets everybody in refuses nobody.
+            // A cluster without login refuses no user.
             None => return Ok(Roles::NotNeeded),
             Some(None) => {
                 let cause =

@@ -38,7 +38,7 @@ pub struct BackupReport {
     pub retries: u64,
     /// True when there was no record and the plan said to leave nothing then.
     pub empty: bool,
-    /// What the user should know of it; one line each.
+    /// Warnings for the user, one line each.
     pub warnings: Vec<String>,
 }
 

@@ -17,7 +17,7 @@ pub(crate) const GRACE: Duration = Duration::from_secs(2);
 pub(crate) struct Outcome {
     /// Cancelled when the run is to end early, and when it has ended.
     pub stop: CancellationToken,
-    /// Cancelled by the user only: nobody tries such a run again in the same folder.
+    /// Cancelled by the user only: such a run is not retried in the same folder.
     canceled: CancellationToken,
     error: Mutex<Option<EngineError>>,
     /// When the grace of a canceled run ends.

@@ -200,7 +200,7 @@ impl AddAssign for RestoreSnapshot {
 }
 
 impl RestoreSnapshot {
-    /// Records whose fate is known.
+    /// Records with a final result.
     #[must_use]
     pub fn settled(&self) -> u64 {
         let c = self;
@@ -209,12 +209,12 @@ impl RestoreSnapshot {
 }
 
 impl RestoreProgress {
-    /// Adds a line that the user should know.
+    /// Adds a warning for the user, one line.
     pub(crate) fn warn(&self, line: String) {
         self.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(line);
     }
 
-    /// What the user should know, one line each.
+    /// Warnings for the user, one line each.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         self.warnings.lock().unwrap_or_else(PoisonError::into_inner).clone()

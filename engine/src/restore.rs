@@ -35,7 +35,7 @@ pub struct RestoreReport {
     pub counts: RestoreSnapshot,
     /// Indexes that exist already with another definition and were left alone.
     pub conflicting_indexes: Vec<String>,
-    /// What the user should know of the result, one line each.
+    /// Warnings for the user, one line each.
     pub warnings: Vec<String>,
 }
 

@@ -69,7 +69,7 @@ impl WriteJob {
         }
         let job = Arc::clone(self);
         let mut discarded = tokio::spawn(async move { job.folder.discard().await });
-        // A panic in there has been told.
+        // A panic in it has been logged.
         while timeout(GRACE, &mut discarded).await.is_err() {
             if !self.outcome.is_canceled() {
                 continue;

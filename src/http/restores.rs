@@ -79,7 +79,7 @@ struct RestoreJobStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String, required = false)]
     error: Option<String>,
-    /// What the user should know of it, one line each.
+    /// Warnings for the user, one line each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     warnings: Vec<String>,

@@ -18,7 +18,7 @@ use super::{JobId, RequestError, RunningJob};
 pub struct PlanWait {
     /// At most this long.
     pub limit: Duration,
-    /// Canceled when the request was given up: the restore, whose id nothing knows, is canceled with it.
+    /// Canceled when the request ends without an answer: the restore, whose id the client does not know, is canceled with it.
     pub given_up: CancellationToken,
 }
 
@@ -84,7 +84,7 @@ pub struct RestoreStatus {
     pub state: JobState,
     /// Why it failed.
     pub error: Option<String>,
-    /// What the user should know of it, one line each.
+    /// Warnings for the user, one line each.
     pub warnings: Vec<String>,
 }
 
