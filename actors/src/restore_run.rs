@@ -82,6 +82,8 @@ pub(crate) struct RestoreWork {
     pub encryption_key: Option<Secret>,
     /// One for each namespace.
     pub chains: Vec<Chain>,
+    /// Whether the routine that made the backups takes some bins only.
+    pub may_lack_bins: bool,
     /// Keeps retention away from what is read.
     pub reading: Option<OwnedRwLockReadGuard<()>>,
 }
@@ -156,7 +158,10 @@ async fn prepare(
     let plans: Vec<_> = work
         .chains
         .iter()
-        .map(|chain| RestorePlan::from_settings(&work.policy, &chain.source, key.clone()))
+        .map(|chain| RestorePlan {
+            may_lack_bins: work.may_lack_bins,
+            ..RestorePlan::from_settings(&work.policy, &chain.source, key.clone())
+        })
         .collect();
     let namespaces: Vec<_> = plans.iter().map(|plan| plan.destination.clone()).collect();
     let reserved =

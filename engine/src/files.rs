@@ -9,6 +9,8 @@ use abs_asb::EncryptionKey;
 use abs_storage::{ErrorKind, ObjectInfo, ObjectPath, Storage, StorageError, Verb};
 
 use crate::blocks::{BlockSource, SharedFile, TextBlock};
+use crate::catalog::MARK_FILE;
+use crate::catalog::suspects::is_dated_later;
 use crate::error::EngineError;
 use crate::folder::{CLAIM_FILE, place};
 use crate::metadata::{METADATA_FILE, Metadata};
@@ -18,7 +20,9 @@ pub(crate) struct Found {
     /// Every `.asb` file, the largest first so that no big one is left for the end.
     pub files: Vec<ObjectInfo>,
     /// Every metadata.yaml.
-    pub metadata: Vec<ObjectPath>,
+    pub metadata: Vec<ObjectInfo>,
+    /// Every mark of a wrong clock.
+    marks: Vec<ObjectPath>,
 }
 
 impl Found {
@@ -32,16 +36,31 @@ impl Found {
     }
 }
 
-/// The backups below a folder: the folder of each metadata.yaml, and what it says. None when there are only files without
-/// one; fails when there are no files either.
+/// A backup that was found below a folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundBackup {
+    /// The folder of its metadata.yaml.
+    pub folder: ObjectPath,
+    /// What its metadata.yaml says.
+    pub metadata: Metadata,
+    /// Whether its time is wrong ([`catalog`](crate::catalog)): it cannot be part of a chain.
+    pub is_suspect: bool,
+}
+
+/// The backups below a folder, one for each metadata.yaml. None when there are only files without one; fails when there
+/// are no files either.
 pub async fn find_backups(
     storage: &dyn Storage,
     folder: &ObjectPath,
-) -> Result<Vec<(ObjectPath, Metadata)>, EngineError> {
+) -> Result<Vec<FoundBackup>, EngineError> {
     let mut backups = Vec::new();
-    for path in find(storage, folder).await?.metadata {
-        let folder = path.parent().unwrap_or_else(ObjectPath::root);
-        backups.push((folder, read_metadata(storage, &path).await?));
+    let Found { metadata, marks, .. } = find(storage, folder).await?;
+    for object in metadata {
+        let folder = object.path.parent().unwrap_or_else(ObjectPath::root);
+        let metadata = read_metadata(storage, &object.path).await?;
+        let is_marked = marks.iter().any(|mark| mark.parent().as_ref() == Some(&folder));
+        let is_suspect = is_marked || is_dated_later(metadata.created, object.modified);
+        backups.push(FoundBackup { folder, metadata, is_suspect });
     }
     Ok(backups)
 }
@@ -69,13 +88,10 @@ pub async fn namespace_of(
 /// Looks for a backup; fails when there is none.
 pub(crate) async fn find(storage: &dyn Storage, folder: &ObjectPath) -> Result<Found, EngineError> {
     let objects = storage.list(folder, true).await?.objects;
-    let name = |object: &ObjectInfo| Path::new(object.path.as_str()).file_name().map(OsStr::to_owned);
-    let metadata: Vec<_> = objects
-        .iter()
-        .filter(|object| name(object).is_some_and(|name| name == METADATA_FILE))
-        .map(|object| object.path.clone())
-        .collect();
-    if metadata.is_empty() && objects.iter().any(|object| object.path.name() == CLAIM_FILE) {
+    let named = |name: &'static str| objects.iter().filter(move |object| object.path.name() == name);
+    let metadata: Vec<_> = named(METADATA_FILE).cloned().collect();
+    let marks = named(MARK_FILE).map(|object| object.path.clone()).collect();
+    if metadata.is_empty() && named(CLAIM_FILE).next().is_some() {
         return Err(EngineError::Unfinished { folder: place(storage, folder) });
     }
     let mut files = objects;
@@ -85,7 +101,7 @@ pub(crate) async fn find(storage: &dyn Storage, folder: &ObjectPath) -> Result<F
         return Err(EngineError::NoFiles { folder: place(storage, folder) });
     }
     files.sort_by_key(|file| std::cmp::Reverse(file.size));
-    Ok(Found { files, metadata })
+    Ok(Found { files, metadata, marks })
 }
 
 /// Reads a metadata.yaml.

@@ -81,7 +81,7 @@ pub async fn inspect(
         let found = find(&**storage, path).await?;
         // Of several backups each is only compared when it is looked at alone.
         let metadata = match &found.metadata[..] {
-            [path] => Some(read_metadata(&**storage, path).await),
+            [object] => Some(read_metadata(&**storage, &object.path).await),
             _ => None,
         };
         (found.files, metadata)

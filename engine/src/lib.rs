@@ -50,10 +50,10 @@ pub use backup::{BackupReport, BackupRun};
 pub use error::EngineError;
 #[cfg(feature = "faults")]
 pub use fault::{Fault, FaultPoint};
-pub use files::{FileQueue, FileTask, FileTaskId, find_backups, namespace_of};
+pub use files::{FileQueue, FileTask, FileTaskId, FoundBackup, find_backups, namespace_of};
 pub use inspect::{FileReport, FolderReport, inspect};
 pub use limits::{BackupLimits, NamespaceLimits, RestoreLimits};
-pub use links::{LinkError, links_of};
+pub use links::{Folder, LinkError, links_of};
 pub use metadata::{METADATA_FILE, Metadata};
 pub use plan::{BackupPlan, PartitionChoice, RestorePlan};
 pub use progress::{BackupProgress, BackupSnapshot, RestoreProgress, RestoreSnapshot};

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use abs_storage::ObjectPath;
 use chrono::{DateTime, Utc};
 
-use crate::catalog::Moment;
+use crate::catalog::{MARK_FILE, Moment};
+use crate::files::FoundBackup;
 use crate::metadata::Metadata;
 use crate::restore::Link;
 
@@ -43,6 +44,15 @@ pub enum LinkError {
         "none of the folders is a full backup: a chain begins with one; --unordered restores them as one"
     )]
     NoFull,
+    /// The time of a backup is wrong.
+    #[error(
+        "{folder} is marked {MARK_FILE}, or dated later than it was written: its place in a chain is unknown; restore it \
+         alone, or with --unordered"
+    )]
+    Suspect {
+        /// The backup.
+        folder: ObjectPath,
+    },
     /// A backup that another one builds on is missing.
     #[error("{folder} builds on the backup of {}, which is not among the folders", Moment(*.from))]
     Gap {
@@ -53,6 +63,26 @@ pub enum LinkError {
     },
 }
 
+/// A folder to restore.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "there are few")]
+pub enum Folder {
+    /// One with a metadata.yaml.
+    Backup(FoundBackup),
+    /// One without.
+    Bare(ObjectPath),
+}
+
+impl Folder {
+    /// Its path.
+    #[must_use]
+    pub fn into_path(self) -> ObjectPath {
+        match self {
+            Self::Backup(FoundBackup { folder, .. }) | Self::Bare(folder) => folder,
+        }
+    }
+}
+
 /// The chain that folders make, the newest link first, up to `time` if there is one.
 ///
 /// Folders with a metadata.yaml are one full backup and incremental ones that build on it; those of the same time are one
@@ -60,16 +90,19 @@ pub enum LinkError {
 ///
 /// # Errors
 /// When the folders are not one chain.
-pub fn links_of(
-    folders: Vec<(ObjectPath, Option<Metadata>)>,
-    time: Option<DateTime<Utc>>,
-) -> Result<Vec<Link>, LinkError> {
+pub fn links_of(folders: Vec<Folder>, time: Option<DateTime<Utc>>) -> Result<Vec<Link>, LinkError> {
+    let is_alone = folders.len() == 1;
     let mut described: BTreeMap<DateTime<Utc>, Vec<(ObjectPath, Metadata)>> = BTreeMap::new();
     let mut bare = Vec::new();
-    for (folder, metadata) in folders {
-        match metadata {
-            Some(metadata) => described.entry(metadata.created).or_default().push((folder, metadata)),
-            None => bare.push(folder),
+    for folder in folders {
+        match folder {
+            Folder::Backup(FoundBackup { folder, is_suspect: true, .. }) if !is_alone => {
+                return Err(LinkError::Suspect { folder });
+            }
+            Folder::Backup(FoundBackup { folder, metadata, .. }) => {
+                described.entry(metadata.created).or_default().push((folder, metadata));
+            }
+            Folder::Bare(folder) => bare.push(folder),
         }
     }
     if let (Some((with, _)), Some(without)) = (described.values().flatten().next(), bare.first()) {
@@ -113,15 +146,22 @@ mod tests {
     }
 
     /// A backup of this time, on top of another.
-    fn backup(name: &str, created: i64, from: Option<i64>) -> (ObjectPath, Option<Metadata>) {
-        (ObjectPath::new(name).unwrap(), Some(metadata("test", at(created), from.map(at))))
+    fn backup(name: &str, created: i64, from: Option<i64>) -> Folder {
+        let metadata = metadata("test", at(created), from.map(at));
+        Folder::Backup(FoundBackup { folder: ObjectPath::new(name).unwrap(), metadata, is_suspect: false })
     }
 
-    fn bare(name: &str) -> (ObjectPath, Option<Metadata>) {
-        (ObjectPath::new(name).unwrap(), None)
+    /// One whose time is wrong.
+    fn suspect(name: &str, created: i64, from: Option<i64>) -> Folder {
+        let Folder::Backup(found) = backup(name, created, from) else { unreachable!() };
+        Folder::Backup(FoundBackup { is_suspect: true, ..found })
     }
 
-    fn names(folders: Vec<(ObjectPath, Option<Metadata>)>, time: Option<i64>) -> Result<String, LinkError> {
+    fn bare(name: &str) -> Folder {
+        Folder::Bare(ObjectPath::new(name).unwrap())
+    }
+
+    fn names(folders: Vec<Folder>, time: Option<i64>) -> Result<String, LinkError> {
         let links = links_of(folders, time.map(at))?;
         let link = |link: &Link| link.folders.iter().map(ObjectPath::as_str).collect::<Vec<_>>().join("+");
         Ok(links.iter().map(link).collect::<Vec<_>>().join(" "))
@@ -155,5 +195,8 @@ mod tests {
         let gap = names(vec![backup("a", 10, None), backup("c", 30, Some(20))], None).unwrap_err();
         assert!(gap.to_string().starts_with("c builds on the backup of 1970-01-01T00:00:20Z"), "{gap}");
         assert_eq!(names(Vec::new(), None), Err(LinkError::Empty { time: None }));
+        let wrong = || suspect("b", 20, Some(10));
+        assert!(matches!(names(vec![backup("a", 10, None), wrong()], None), Err(LinkError::Suspect { .. })));
+        assert_eq!(names(vec![suspect("a", 10, None)], None).unwrap(), "a");
     }
 }

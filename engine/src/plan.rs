@@ -199,6 +199,8 @@ pub struct RestorePlan {
     pub ignore_record_error: bool,
     /// Restore what is there of a backup whose files do not hold what its metadata.yaml says.
     pub override_counts: bool,
+    /// Whether backups that do not say what part of the namespace they hold may lack some bins.
+    pub may_lack_bins: bool,
     /// Bytes of memory for the digests of newer backups of a chain; what does not fit is in a temporary file.
     pub chain_memory: usize,
     /// Readers at a time over the whole job; at least 1.
@@ -247,6 +249,7 @@ impl RestorePlan {
             extra_ttl: 0,
             ignore_record_error: false,
             override_counts: false,
+            may_lack_bins: false,
             chain_memory: CHAIN_MEMORY,
             parallel: 4,
             batch_size: 128,

@@ -3,6 +3,10 @@
 //! A chain is restored as one, the newest link first. Of each digest the newest version that any link holds decides, whole:
 //! it is written by the plan's policy, or left out if it has expired or is not wanted, and every older version is
 //! superseded. So the policy is applied once for each record, against what the cluster held before.
+//!
+//! Backups that may hold different bins of the same records cannot be restored like that: a newer one would hide the bins
+//! that only an older one has. Such a chain is restored bin by bin, the oldest link first: each link adds its bins to the
+//! records that an older one wrote, and the policy decides about the others.
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering::Relaxed;
@@ -68,8 +72,10 @@ pub struct ChainRestore {
     pub(crate) send: Arc<SendJob>,
     pub(crate) progress: Arc<RestoreProgress>,
     pub(crate) outcome: Arc<Outcome>,
+    /// Whether the links are restored bin by bin.
+    pub(crate) by_bins: bool,
     cluster: Cluster,
-    /// The newest first.
+    /// In the order of reading: the newest first; the oldest first when they are restored bin by bin.
     links: Vec<FoundLink>,
     reading: Mutex<Reading>,
 }
@@ -96,12 +102,12 @@ struct Reading {
     read_before: u64,
     ended_before: u64,
     decided: Arc<DecidedDigests>,
-    /// `None` when no later link asks.
+    /// `None` when no later link asks, and when the digests come from the rows that are written.
     collector: Option<Arc<DigestCollector>>,
     /// What its files hold beside records.
     definitions: Definitions,
-    /// What to restore after the records, of all links.
-    chosen: Chosen,
+    /// The same of the links before.
+    earlier: Vec<Definitions>,
 }
 
 /// Definitions of indexes and UDF modules in the files of a link.
@@ -111,7 +117,7 @@ pub(crate) struct Definitions {
     pub udfs: Vec<Udf>,
 }
 
-/// Of each name the newest definition.
+/// What to restore after the records: of each name the newest definition.
 #[derive(Debug, Default)]
 struct Chosen {
     indexes: Vec<SecondaryIndex>,
@@ -142,7 +148,20 @@ impl ChainRestore {
             let ahead = clock_ahead(cluster, &plan.destination).await;
             Ok((links, ahead, cluster.partition_map(&plan.destination).await?))
         });
-        let (links, ahead, map) = asked.await.unwrap_or(Err(EngineError::Canceled))?;
+        let (mut links, ahead, map) = asked.await.unwrap_or(Err(EngineError::Canceled))?;
+        let by_bins = has_other_bins(&links, plan);
+        if by_bins {
+            links.reverse();
+            progress.warn(format!(
+                "the backups of namespace {} may hold different bins of its records, so they are restored bin by bin, the \
+                 oldest first: bins that were removed come back, and so do records whose newest version has expired",
+                plan.source
+            ));
+        }
+        // Every link but the last is collected, and written once more when it is merged.
+        let collected =
+            links.split_last().map_or(&[][..], |(_, others)| others).iter().flat_map(|link| &link.metadata);
+        let digests: u64 = collected.map(|metadata| 2 * metadata.record_count).sum();
         let bytes = links.iter().flat_map(|link| &link.files).map(|file| file.size).sum();
         progress.total_bytes.fetch_add(bytes, Relaxed);
         Ok(Arc::new(Self {
@@ -175,9 +194,12 @@ impl ChainRestore {
                 routes: Routes::new(map),
                 in_flight: Arc::default(),
                 spare: Mutex::default(),
+                written: Mutex::default(),
+                digests_mib: (digests * KEY as u64).div_ceil(1 << 20),
             }),
             progress: Arc::clone(progress),
             outcome,
+            by_bins,
             cluster: cluster.clone(),
             links,
             reading: Mutex::default(),
@@ -194,8 +216,13 @@ impl ChainRestore {
         reading.begun += 1;
         // After the last link nothing is asked.
         let collects = reading.begun < self.links.len() && !self.plan.no_records;
-        reading.collector =
+        let collector =
             collects.then(|| Arc::new(DigestCollector::new(self.limits.chain_memory, &reading.decided)));
+        if self.by_bins {
+            *self.send.written() = collector;
+        } else {
+            reading.collector = collector;
+        }
         reading.read_before = self.progress.snapshot().read;
         reading.ended_before = self.source.ended();
         Some(FileQueue::new(link.files.clone()))
@@ -214,16 +241,18 @@ impl ChainRestore {
                 // Not every file was handed out, or not every worker has flushed.
                 return Err(EngineError::Canceled);
             }
-            let definitions = std::mem::take(&mut reading.definitions);
-            if let Some(difference) = link.difference(&definitions, c.read - reading.read_before) {
+            let definitions = &reading.definitions;
+            if let Some(difference) = link.difference(definitions, c.read - reading.read_before) {
                 if !self.plan.override_counts {
                     return Err(difference);
                 }
                 self.progress.warn(difference.to_string());
             }
-            reading.chosen.add(link, definitions);
+            let definitions = std::mem::take(&mut reading.definitions);
+            reading.earlier.push(definitions);
             reading.ended = reading.begun;
-            match reading.collector.take() {
+            let written = self.send.written().take();
+            match reading.collector.take().or(written) {
                 Some(collector) => (std::mem::take(&mut reading.decided), collector),
                 None => return Ok(()),
             }
@@ -235,23 +264,11 @@ impl ChainRestore {
         };
         let frozen = tokio::task::spawn_blocking(move || collector.freeze(decided)).await;
         let frozen = frozen.map_err(|e| EngineError::Worker(e.to_string()))?;
-        self.reading().decided = Arc::new(frozen.map_err(|e| self.no_room(&e))?);
+        self.reading().decided = Arc::new(frozen.map_err(|e| self.send.no_room(&e))?);
         Ok(())
     }
 
-    /// The error of digests that cannot be kept.
-    pub(crate) fn no_room(&self, cause: &std::io::Error) -> EngineError {
-        // Every link but the oldest is collected, and written once more when it is merged.
-        let collected = self.links.split_last().map_or(&[][..], |(_, newer)| newer);
-        let records: u64 = collected.iter().flat_map(|link| &link.metadata).map(|m| m.record_count).sum();
-        EngineError::ChainMemory {
-            folder: std::env::temp_dir(),
-            needed_mib: (2 * records * KEY as u64).div_ceil(1 << 20),
-            cause: cause.to_string(),
-        }
-    }
-
-    /// What newer links have decided, and what collects the digests of the link under way, unless it is the last.
+    /// What the links before have decided, and what collects the digests of the link under way, unless it is the last.
     pub(crate) fn digests(&self) -> (Arc<DecidedDigests>, Option<Arc<DigestCollector>>) {
         let reading = self.reading();
         (Arc::clone(&reading.decided), reading.collector.clone())
@@ -312,7 +329,15 @@ impl ChainRestore {
             // Not every link was read.
             return Err(EngineError::Canceled);
         }
-        let chosen = std::mem::take(&mut self.reading().chosen);
+        let definitions = std::mem::take(&mut self.reading().earlier);
+        let mut links: Vec<_> = self.links.iter().zip(definitions).collect();
+        if self.by_bins {
+            links.reverse();
+        }
+        let mut chosen = Chosen::default();
+        for (link, definitions) in links {
+            chosen.add(link, definitions);
+        }
         // Modules and indexes come last: building an index once is cheaper than updating it with every record.
         if !self.plan.no_udfs && !chosen.udfs.is_empty() {
             // Modules belong to the cluster: of several namespaces that bring one, the newest counts, once.
@@ -378,6 +403,14 @@ impl FoundLink {
     }
 }
 
+/// Whether the links of a chain may hold different bins of the same records. The `selection` of a backup does not say which
+/// bins it holds, only whether they are those of another one; without it the routine's bin list is the only hint.
+fn has_other_bins(links: &[FoundLink], plan: &RestorePlan) -> bool {
+    let all = || links.iter().flat_map(|link| &link.metadata).map(|metadata| metadata.selection.as_ref());
+    let known: HashSet<_> = all().flatten().collect();
+    links.len() > 1 && (known.len() > 1 || (plan.may_lack_bins && all().any(|selection| selection.is_none())))
+}
+
 /// Seconds by which the cluster's clock is ahead of ours: that of the node that is furthest behind, so that no record is
 /// left out that has not expired on its node. 0 when the clock cannot be read.
 async fn clock_ahead(cluster: &Cluster, namespace: &str) -> i32 {
@@ -410,10 +443,10 @@ async fn look(
                     "{place} has no metadata.yaml: whether the backup is whole cannot be checked"
                 ));
             }
-            [path] => {
-                let metadata = read_metadata(storage, path).await?;
+            [object] => {
+                let metadata = read_metadata(storage, &object.path).await?;
                 if metadata.namespace != plan.source {
-                    return Err(foreign(path.as_str(), metadata.namespace.as_bytes(), &plan.source));
+                    return Err(foreign(object.path.as_str(), metadata.namespace.as_bytes(), &plan.source));
                 }
                 let file_count = found.files.len() as u64;
                 if metadata.file_count != file_count && !plan.override_counts {
@@ -431,7 +464,7 @@ async fn look(
                 all.metadata.push(metadata);
             }
             [one, other, ..] => {
-                let (one, other) = (one.to_string(), other.to_string());
+                let (one, other) = (one.path.to_string(), other.path.to_string());
                 return Err(EngineError::SeveralBackups { folder: place, one, other });
             }
         }

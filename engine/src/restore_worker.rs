@@ -21,7 +21,7 @@ use crate::sender::BATCH_BYTES;
 pub struct RestoreWorker {
     run: Arc<ChainRestore>,
     rows: RowMaker,
-    /// What newer links have decided.
+    /// What the links before have decided, or written when they are restored bin by bin.
     decided: Arc<DecidedDigests>,
     /// Where the digests of this link go, unless it is the last one.
     collector: Option<Arc<DigestCollector>>,
@@ -106,7 +106,7 @@ impl RestoreWorker {
         let room = Vec::with_capacity(self.digests.capacity());
         let digests = std::mem::replace(&mut self.digests, room);
         let added = tokio::task::spawn_blocking(move || collector.add(digests)).await;
-        added.map_err(|e| EngineError::Worker(e.to_string()))?.map_err(|e| self.run.no_room(&e))
+        added.map_err(|e| EngineError::Worker(e.to_string()))?.map_err(|e| self.run.send.no_room(&e))
     }
 
     async fn read_block(&mut self, run: &ChainRestore) -> Result<(), EngineError> {
@@ -137,11 +137,15 @@ impl RestoreWorker {
                 return Err(foreign(&block.file, &record.namespace.to_bytes(), &run.plan.source));
             }
             counts.read += 1;
+            let mut adds_bins = false;
             if !decided.is_empty() || collector.is_some() {
                 let key = key_of(&record.digest);
-                if decided.contains(&key, page).map_err(|e| run.no_room(&e))? {
-                    counts.superseded += 1;
-                    continue;
+                if decided.contains(&key, page).map_err(|e| run.send.no_room(&e))? {
+                    adds_bins = run.by_bins;
+                    if !adds_bins {
+                        counts.superseded += 1;
+                        continue;
+                    }
                 }
                 if collector.is_some() {
                     digests.push(key);
@@ -149,7 +153,7 @@ impl RestoreWorker {
             }
             let owner = map.owner(partition_of(&record.digest)).unwrap_or(map.nodes().len());
             let batch = batches[owner].get_or_insert_with(|| run.send.batch());
-            match rows.append(&mut record, batch).map_err(|e| e.in_file(&*block.file))? {
+            match rows.append(&mut record, batch, adds_bins).map_err(|e| e.in_file(&*block.file))? {
                 Fate::Row => {
                     let full = batch.len() >= run.batch_size || batch.bytes() >= BATCH_BYTES;
                     if let Some(batch) = batches[owner].take_if(|_| full) {

@@ -56,9 +56,15 @@ impl RowMaker {
         self.now = void_time_now().saturating_add_signed(self.ahead);
     }
 
-    /// Appends a record to the batch, unless it is expired or left out.
+    /// Appends a record to the batch, unless it is expired or left out. By the plan's policy, or to add its bins to those that
+    /// an older link wrote.
     #[inline]
-    pub(crate) fn append(&self, record: &mut Record<'_>, batch: &mut BatchMessage) -> Result<Fate, AsbError> {
+    pub(crate) fn append(
+        &self,
+        record: &mut Record<'_>,
+        batch: &mut BatchMessage,
+        adds_bins: bool,
+    ) -> Result<Fate, AsbError> {
         if self.skip_all || (!self.sets.is_empty() && !has(&self.sets, &record.set)) {
             return Ok(Fate::Skipped);
         }
@@ -71,8 +77,8 @@ impl RowMaker {
         }
         let mut row = batch.row(&RowHead {
             digest: record.digest,
-            exists: self.exists,
-            generation: if self.check_generation {
+            exists: if adds_bins { Exists::Update } else { self.exists },
+            generation: if self.check_generation && !adds_bins {
                 // The server's generations are 16 bits wide; text of another writer may hold more.
                 Generation::Less(u16::try_from(record.generation).unwrap_or(u16::MAX))
             } else {

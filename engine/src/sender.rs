@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use abs_cluster::{
@@ -13,6 +13,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
+use crate::decided::{DigestCollector, key_of};
 use crate::error::{EngineError, with_remedy};
 use crate::limits::RestoreLimits;
 use crate::outcome::Outcome;
@@ -52,6 +53,10 @@ pub(crate) struct SendJob {
     /// Read by every batch in flight: who can write knows that nothing is.
     pub in_flight: Arc<tokio::sync::RwLock<()>>,
     pub spare: Mutex<Vec<BatchMessage>>,
+    /// Where the digests of the rows go that are written, if a later link asks for them.
+    pub written: Mutex<Option<Arc<DigestCollector>>>,
+    /// MiB that the digests of all links may need.
+    pub digests_mib: u64,
 }
 
 /// The partition map in use.
@@ -218,6 +223,7 @@ impl SendJob {
         }
         counts.add_to(&self.progress);
         refused?;
+        self.collect_written(&batch, results).await?;
         if again.is_empty() {
             if is_first {
                 self.recycle(batch);
@@ -246,6 +252,25 @@ impl SendJob {
             }
         }
         Ok(Some(Waiting { batch, attempts, due, lookups: self.routes.lookups.load(Relaxed) }))
+    }
+
+    /// The error of digests that cannot be kept.
+    pub(crate) fn no_room(&self, cause: &std::io::Error) -> EngineError {
+        let (folder, needed_mib) = (std::env::temp_dir(), self.digests_mib);
+        EngineError::ChainMemory { folder, needed_mib, cause: cause.to_string() }
+    }
+
+    pub(crate) fn written(&self) -> MutexGuard<'_, Option<Arc<DigestCollector>>> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives the digests of the rows that were written to the collector of the link, if it has one.
+    async fn collect_written(&self, batch: &BatchMessage, results: &RowResults) -> Result<(), EngineError> {
+        let Some(collector) = self.written().clone() else { return Ok(()) };
+        let rows = (0..batch.len()).zip(results).filter(|(_, result)| **result == Some(ResultCode::OK));
+        let keys: Vec<_> = rows.map(|(row, _)| key_of(&batch.digest(row))).collect();
+        let added = tokio::task::spawn_blocking(move || collector.add(keys)).await;
+        added.map_err(|e| EngineError::Worker(e.to_string()))?.map_err(|e| self.no_room(&e))
     }
 
     /// How long rows wait that were sent `attempts` times; none when they are given up. At first they are sent again at

@@ -7,7 +7,9 @@ use std::time::Duration;
 use abs_actors::{JobCounters, JobEnd, StartRestore};
 use abs_cluster::ResultCode;
 use abs_config::{Bandwidth, NamespaceMap, RecordRate};
-use abs_engine::{EngineError, Link, Metadata, RestorePlan, RestoreReport, find_backups, links_of};
+use abs_engine::{
+    EngineError, Folder, FoundBackup, Link, RestorePlan, RestoreReport, find_backups, links_of,
+};
 use abs_storage::{ObjectPath, Storage};
 use chrono::{DateTime, Utc};
 use clap::Args;
@@ -133,9 +135,10 @@ impl Arguments {
         let found = find_folders(&*storage, folders, search.then_some(namespace)).await;
         let found = found.map_err(Failure::job)?;
         let links = if self.unordered {
-            vec![Link { folders: found.into_iter().map(|(folder, _)| folder).collect() }]
+            vec![Link { folders: found.into_iter().map(Folder::into_path).collect() }]
         } else {
-            links_of(found, self.time).map_err(Failure::usage)?
+            let right = found.into_iter().filter(|folder| !search || is_right(folder)).collect();
+            links_of(right, self.time).map_err(Failure::usage)?
         };
         Ok((storage, links))
     }
@@ -205,25 +208,37 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
     )))
 }
 
-/// The backups in folders, with their metadata. With a namespace, all those of it at any depth.
+/// The backups in folders. With a namespace, all those of it at any depth.
 async fn find_folders(
     storage: &dyn Storage,
     folders: Vec<ObjectPath>,
     namespace: Option<&str>,
-) -> Result<Vec<(ObjectPath, Option<Metadata>)>, EngineError> {
-    let mut found = Vec::new();
+) -> Result<Vec<Folder>, EngineError> {
+    let mut all = Vec::new();
     for folder in folders {
         let mut backups = find_backups(storage, &folder).await?;
         match (namespace, backups.len()) {
-            (Some(namespace), 1..) => {
-                backups.retain(|(_, metadata)| metadata.namespace == namespace);
-                found.extend(backups.into_iter().map(|(folder, metadata)| (folder, Some(metadata))));
+            (_, 0) => all.push(Folder::Bare(folder)),
+            (Some(namespace), _) => {
+                backups.retain(|backup| backup.metadata.namespace == namespace);
+                all.extend(backups.into_iter().map(Folder::Backup));
             }
             // Several backups in one folder of the list are refused when it is read.
-            _ => found.push((folder, backups.pop().map(|(_, metadata)| metadata))),
+            (None, _) => {
+                all.extend(backups.pop().map(|found| Folder::Backup(FoundBackup { folder, ..found })));
+            }
         }
     }
-    Ok(found)
+    Ok(all)
+}
+
+/// Leaves out a backup that no chain can use.
+fn is_right(folder: &Folder) -> bool {
+    let Folder::Backup(FoundBackup { folder, is_suspect: true, .. }) = folder else { return true };
+    view::complain(&view::shown(&format!(
+        "warning: {folder} is left out because its time is wrong (clock-suspect): restore it alone with --directory"
+    )));
+    false
 }
 
 /// A moment, as milliseconds since 1970 or as RFC 3339 writes it.

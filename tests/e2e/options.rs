@@ -1,5 +1,6 @@
 //! What each option of `abs backup` and `abs restore` does to the records.
 
+mod chains;
 mod definitions;
 mod files;
 mod masking;

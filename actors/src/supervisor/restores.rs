@@ -8,7 +8,7 @@ use abs_config::{
     Namespace, RestoreRequestSettings, RestoreSettings, RestoreTimestampSettings, Settings, StorageSettings,
 };
 use abs_engine::catalog::{BackupKind, Catalog, CatalogError};
-use abs_engine::{EngineError, Link, Metadata, find_backups, namespace_of};
+use abs_engine::{EngineError, FoundBackup, Link, Metadata, find_backups, namespace_of};
 use abs_storage::{ErrorKind, ObjectPath};
 use actix::{AsyncContext as _, Handler, ResponseFuture};
 use chrono::{DateTime, Utc};
@@ -106,6 +106,8 @@ impl Planner {
             policy: request.policy,
             encryption_key: request.encryption_key,
             chains,
+            // Of one link each.
+            may_lack_bins: false,
             reading: Some(reading),
         })
     }
@@ -114,6 +116,7 @@ impl Planner {
     async fn time(self, request: RestoreTimestampSettings) -> Result<RestoreWork, RequestError> {
         let catalog = self.catalog(&request.storage);
         let configured = self.settings.routines.get(&request.routine);
+        let may_lack_bins = configured.is_some_and(|routine| !routine.bins.is_empty());
         let configured = configured.map(|routine| &routine.namespaces[..]).unwrap_or_default();
         let reading = self.shared.readers.of(&request.routine).read_owned().await;
         let chains = chains(&catalog, &request, configured).await?;
@@ -123,6 +126,7 @@ impl Planner {
             policy: request.policy,
             encryption_key: request.encryption_key,
             chains,
+            may_lack_bins,
             reading: Some(reading),
         })
     }
@@ -250,11 +254,11 @@ async fn chains_in(catalog: &Catalog, request: &RestoreRequestSettings) -> Resul
         return Ok(vec![Chain { source, links: vec![folder.into()], records: None }]);
     }
     let mut chains: Vec<Chain> = Vec::new();
-    for (folder, metadata) in &found {
-        if metadata.created != found[0].1.created {
+    for FoundBackup { folder, metadata, .. } in &found {
+        if metadata.created != found[0].metadata.created {
             return Err(RequestError::Invalid(format!(
                 "backup-data-path: {} and {folder} are backups of different times: name the folder of one, or of one run",
-                found[0].0
+                found[0].folder
             )));
         }
         if let Some(other) = chains.iter().find(|chain| chain.source == metadata.namespace) {

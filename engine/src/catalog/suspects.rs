@@ -21,7 +21,7 @@ pub const MARK_FILE: &str = "clock-suspect";
 const STORAGE_BEHIND: Duration = Duration::from_mins(1);
 
 /// Whether a backup is dated later than it can have been, by the storage's clock.
-pub(super) fn is_dated_later(created: DateTime<Utc>, written: SystemTime) -> bool {
+pub(crate) fn is_dated_later(created: DateTime<Utc>, written: SystemTime) -> bool {
     SystemTime::from(created).duration_since(written).is_ok_and(|later| later > STORAGE_BEHIND)
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::restores::{done, numbers};
-use super::{Home, destination, held, holds, put, routine};
+use super::{Home, destination, files, held, holds, put, routine};
 use crate::faults::empty;
 use crate::raw::{self, Raw, integer};
 use crate::service::place::{Place, on_every_storage};
@@ -213,4 +213,49 @@ fn a_routine_that_is_gone_restores_from_its_storage(place: Place) {
     let names = json!({"routine": "routine", "time": chain[3].0, "source-name": "disk", "destination-name": "cluster"});
     done(&service, "timestamp", &names);
     holds(&server, &chain[3].1);
+}
+
+/// Protects: when it is unknown whether the backups of a routine with a list of bins have the same ones, as with those of
+/// other tools, they are put together bin by bin, with a warning.
+#[test]
+fn backups_of_unknown_bins_are_put_together() {
+    let server = Server::embedded(2);
+    let home = Home::of(&server, ROUTINE);
+    let service = home.serve();
+    let write = |numbers: std::ops::Range<u64>, value: i64| {
+        let record = |n| Raw::new(n).set("s").bin("one", integer(value)).bin("two", integer(value));
+        raw::load(&server, &numbers.map(record).collect::<Vec<_>>());
+    };
+    write(0..30, 1);
+    service.backup("full", "routine");
+    for name in files(&home.storage()).iter().filter(|name| name.ends_with("metadata.yaml")) {
+        let path = home.storage().join(name);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let lines: Vec<_> = text.lines().filter(|line| !line.starts_with("selection: ")).collect();
+        assert!(lines.len() + 1 == text.lines().count(), "{text}");
+        std::fs::write(path, lines.join("\n")).unwrap();
+    }
+    let mut routine = service.json("/v1/config/routines/routine");
+    routine["bin-list"] = json!(["one"]);
+    service.put("/v1/config/routines/routine", Some(&routine.to_string())).is(200);
+    write(20..40, 2);
+    let time = service.backup("incremental", "routine").remove(0)["timestamp"].as_i64().unwrap();
+    empty(&server);
+    let status = done(&service, "timestamp", &to(time));
+    numbers(&status, &[("inserted-records", 50)]);
+    let warning = status["warnings"][0].as_str().unwrap();
+    assert!(warning.contains("bin by bin"), "{warning}");
+    let bins = |n: i64| match n {
+        0..20 => (Some(1), Some(1)),
+        20..30 => (Some(2), Some(1)),
+        _ => (Some(2), None),
+    };
+    let held = held(&server);
+    assert_eq!(held.len(), 40);
+    for number in 0..40 {
+        let record = &held[&raw::digest(number)];
+        let value = |bin: &str| record.get(bin.as_bytes()).cloned();
+        let (one, two) = bins(number as i64);
+        assert_eq!((value("one"), value("two")), (one.map(integer), two.map(integer)), "{number}");
+    }
 }
