@@ -122,6 +122,8 @@ pub fn serve(
     .keep_alive(KEEP_ALIVE)
     .client_request_timeout(settings.timeout + HEAD_CLOCK)
     .shutdown_timeout(STOP_SECONDS)
+    // A client that is gone gives up its request.
+    .h1_allow_half_closed(false)
     .disable_signals()
     .bind((settings.address.as_str(), settings.port))?;
     let addresses = server.addrs();

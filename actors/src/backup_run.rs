@@ -284,11 +284,14 @@ impl RoutineRun {
         let run = self.folder()?;
         if self.kind == BackupKind::Full && settings.policy.with_cluster_configuration {
             let write = || async {
-                let all = lease.cluster.configuration().await.map_err(EngineError::from)?;
-                for (index, (_, text)) in all.iter().enumerate() {
-                    self.catalog().write_configuration(&run, index, text).await?;
-                }
-                Ok(())
+                let written = cancel.run_until_cancelled(async {
+                    let all = lease.cluster.configuration().await.map_err(EngineError::from)?;
+                    for (index, (_, text)) in all.iter().enumerate() {
+                        self.catalog().write_configuration(&run, index, text).await?;
+                    }
+                    Ok(())
+                });
+                written.await.ok_or_else(canceled)?
             };
             self.tried(job, &Step::Configuration, cancel, write).await?;
         }

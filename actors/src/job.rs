@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use abs_config::{ClusterSettings, RoutineSettings, SeedAddress};
+use abs_config::{ClusterSettings, RoutineSettings};
 use abs_engine::EngineError;
 use abs_engine::catalog::BackupKind;
 use actix::{Addr, Message};
@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::backup_job::BackupJobActor;
 use crate::messages::{JobEnd, JobId, RunningJob};
 use crate::restore_job::RestoreJobActor;
+use crate::shared::Clusters;
 
 /// A job as the supervisor knows it.
 #[derive(Debug)]
@@ -48,20 +49,13 @@ pub(crate) struct Reserved {
 
 impl Reserved {
     /// A namespace that a backup would read while it is being restored.
-    pub(crate) fn conflict(&self, backup: &RoutineSettings) -> Option<&str> {
+    pub(crate) fn conflict(&self, backup: &RoutineSettings, clusters: &Clusters) -> Option<&str> {
         let is_read = |namespace: &&String| {
             backup.namespaces.is_empty() || backup.namespaces.iter().any(|name| name.as_str() == **namespace)
         };
         let found = self.namespaces.iter().find(is_read)?;
-        is_same_cluster(&self.cluster, &backup.cluster).then_some(found)
+        clusters.are_same(&self.cluster, &backup.cluster).then_some(found)
     }
-}
-
-/// Whether two entries mean the same cluster: they have a seed node in common.
-fn is_same_cluster(one: &ClusterSettings, other: &ClusterSettings) -> bool {
-    let is_seed =
-        |seed: &SeedAddress| other.seeds.iter().any(|s| (&s.host, s.port) == (&seed.host, seed.port));
-    one.seeds.iter().any(is_seed)
 }
 
 impl Job {

@@ -85,7 +85,7 @@ pub(crate) struct RestoreWork {
     /// Whether the routine that made the backups takes some bins only.
     pub may_lack_bins: bool,
     /// Keeps retention away from what is read.
-    pub reading: Option<OwnedRwLockReadGuard<()>>,
+    pub reading: Vec<OwnedRwLockReadGuard<()>>,
 }
 
 /// Keeps backups of some namespaces from running until the restore has ended; refused while one of them runs.
@@ -164,10 +164,11 @@ async fn prepare(
         })
         .collect();
     let namespaces: Vec<_> = plans.iter().map(|plan| plan.destination.clone()).collect();
+    // Connected, it is known by its nodes.
+    let lease = shared.clusters.lease(&work.cluster).await?;
     let reserved =
         reserve.send(ReserveNamespaces { id, cluster: Arc::clone(&work.cluster), namespaces }).await;
     reserved.map_err(|_| Unprepared::Refused(RequestError::Stopping))?.map_err(Unprepared::Refused)?;
-    let lease = shared.clusters.lease(&work.cluster).await?;
     let known = lease.cluster.namespaces().await.map_err(EngineError::from)?;
     if let Some(plan) = plans.iter().find(|plan| !known.contains(&plan.destination)) {
         return Err(Unprepared::Refused(RequestError::Invalid(format!(

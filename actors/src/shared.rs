@@ -1,9 +1,9 @@
 //! What all actors share: the runtime for work, the clock, the log, the metrics, the events; clusters and catalogs in use.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use abs_cluster::{Cluster, ClusterError};
@@ -74,7 +74,11 @@ impl Shared {
         let look = Look { time: clock.now(), steady: clock.steady(), jumps: Jumps::default() };
         Ok(Self {
             look: Mutex::new(look),
-            clusters: Clusters { runtime: runtime.clone(), entries: Mutex::default() },
+            clusters: Clusters {
+                runtime: runtime.clone(),
+                entries: Mutex::default(),
+                nodes: Mutex::default(),
+            },
             runtime,
             clock,
             log,
@@ -135,6 +139,15 @@ impl Shared {
 pub(crate) struct Clusters {
     runtime: Handle,
     entries: Mutex<Vec<Arc<ClusterEntry>>>,
+    /// The nodes that clusters had when they were last connected, by their seeds.
+    nodes: Mutex<HashMap<Addresses, Addresses>>,
+}
+
+/// Hosts and ports.
+type Addresses = BTreeSet<(Arc<str>, u16)>;
+
+fn seeds(settings: &ClusterSettings) -> Addresses {
+    settings.seeds.iter().map(|seed| (seed.host.as_str().into(), seed.port)).collect()
 }
 
 #[derive(Debug)]
@@ -179,10 +192,27 @@ impl Clusters {
             return Ok(lease);
         }
         let cluster = Cluster::connect(crate::settings::connect_options(settings).await?).await?;
+        let nodes = cluster.nodes().into_iter().map(|node| (node.host, node.port)).collect();
+        self.nodes_by_seeds().insert(seeds(settings), nodes);
         let lease =
             Arc::new(Lease { cluster, scans: Arc::clone(&entry.scans), runtime: self.runtime.clone() });
         *held = Arc::downgrade(&lease);
         Ok(lease)
+    }
+
+    /// Whether two entries mean the same cluster: they have a seed or, as far as they were ever connected, a node in common.
+    pub(crate) fn are_same(&self, one: &ClusterSettings, other: &ClusterSettings) -> bool {
+        let nodes = self.nodes_by_seeds();
+        let all = |settings| {
+            let mut all = seeds(settings);
+            all.extend(nodes.get(&all).into_iter().flatten().cloned().collect::<Vec<_>>());
+            all
+        };
+        !all(one).is_disjoint(&all(other))
+    }
+
+    fn nodes_by_seeds(&self) -> MutexGuard<'_, HashMap<Addresses, Addresses>> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn entry(&self, settings: &Arc<ClusterSettings>) -> Arc<ClusterEntry> {

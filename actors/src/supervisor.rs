@@ -353,7 +353,9 @@ impl Handler<StartRun> for SupervisorActor {
             Job::Restore { reserved, .. } => reserved.as_ref(),
             _ => None,
         });
-        let conflict = reserved.into_iter().find_map(|reserved| reserved.conflict(&start.settings));
+        let conflict = reserved
+            .into_iter()
+            .find_map(|reserved| reserved.conflict(&start.settings, &self.shared.clusters));
         if let Some(namespace) = conflict {
             return MessageResult(Err(NoRun::Restoring(namespace.to_owned())));
         }

@@ -247,7 +247,8 @@ impl World {
 
     /// The times and namespaces of the backups of a routine.
     pub(crate) async fn backups(&self, routine: &str, kind: BackupKind) -> Vec<(String, String, u64)> {
-        let list = ListBackups { routine: Some(routine.to_owned()), kind, from: None, to: None };
+        let list =
+            ListBackups { routine: Some(routine.to_owned()), kind, from: None, to: None, limit: HANGS };
         let lists = self.send(list).await.unwrap();
         let entry = |backup: &abs_engine::catalog::Backup| {
             (backup.created.to_rfc3339(), backup.namespace().to_owned(), backup.metadata.record_count)

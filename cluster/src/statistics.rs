@@ -1,6 +1,6 @@
 //! Numbers that nodes publish about a namespace.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -88,6 +88,8 @@ const SLACK: Duration = Duration::from_secs(2);
 pub struct NodeUptimes {
     /// By node id.
     of_nodes: BTreeMap<Arc<str>, Uptime>,
+    /// Nodes that are there but did not answer.
+    silent: BTreeSet<Arc<str>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -107,10 +109,24 @@ impl NodeUptimes {
         };
         self.of_nodes.iter().filter_map(is_younger).collect()
     }
+
+    /// The nodes that are not in the cluster any more in `later`.
+    #[must_use]
+    pub fn left(&self, later: &Self) -> Vec<Arc<str>> {
+        let is_there = |name: &Arc<str>| later.of_nodes.contains_key(name) || later.silent.contains(name);
+        self.of_nodes.keys().filter(|name| !is_there(name)).cloned().collect()
+    }
+
+    /// How many nodes there are.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "there is one at the least")]
+    pub fn len(&self) -> usize {
+        self.of_nodes.len() + self.silent.len()
+    }
 }
 
 impl Cluster {
-    /// Asks every node how long it has been running; nodes that do not answer are left out.
+    /// Asks every node how long it has been running.
     pub async fn uptimes(&self) -> Result<NodeUptimes, ClusterError> {
         let all = self.info_all("statistics").await?;
         let at = Instant::now();
@@ -118,7 +134,8 @@ impl Cluster {
             let seconds = answer.split(';').find_map(|pair| pair.strip_prefix("uptime=")?.parse().ok())?;
             Some((node.name, Uptime { uptime: Duration::from_secs(seconds), at }))
         };
-        Ok(NodeUptimes { of_nodes: all.answers.into_iter().filter_map(uptime).collect() })
+        let silent = all.silent.into_iter().map(|(node, _)| node.name).collect();
+        Ok(NodeUptimes { of_nodes: all.answers.into_iter().filter_map(uptime).collect(), silent })
     }
 }
 
@@ -136,10 +153,13 @@ mod tests {
             let uptime = |seconds: &u64| Uptime { uptime: Duration::from_secs(*seconds), at };
             NodeUptimes {
                 of_nodes: nodes.iter().map(|(name, seconds)| ((*name).into(), uptime(seconds))).collect(),
+                silent: BTreeSet::new(),
             }
         };
-        let before = of(&[("A", 5), ("B", 1000), ("C", 7), ("D", 9)], 0);
-        let later = of(&[("A", 50), ("B", 3), ("C", 106), ("E", 1)], 100);
+        let before = of(&[("A", 5), ("B", 1000), ("C", 7), ("D", 9), ("F", 9)], 0);
+        let mut later = of(&[("A", 50), ("B", 3), ("C", 106), ("E", 1)], 100);
+        later.silent.insert("F".into());
         assert_eq!(before.restarted(&later), [Arc::from("A"), Arc::from("B")]);
+        assert_eq!(before.left(&later), [Arc::from("D")]);
     }
 }

@@ -246,14 +246,14 @@ impl<'a> Check<'a> {
     }
 
     /// Notes that a name has characters that are not visible, or that change how text around them is shown.
-    pub(crate) fn visible_name(&mut self, name: &str) {
+    pub(crate) fn visible_name(&mut self, key: &str, name: &str) {
         if let Some(c) = name.chars().find(|c| is_hidden(*c)) {
             let message = format_args!(
                 "{name:?} must be a name of visible characters, without {}, which is a control, format or other \
                  invisible character",
                 c.escape_unicode()
             );
-            self.warning("", message, "logs and lists may show it wrongly");
+            self.warning(key, message, "logs and lists may show it wrongly");
         }
     }
 

@@ -655,6 +655,10 @@ fn url(key: &str, text: &str, check: &mut Check<'_>) {
     if rest.is_none_or(|rest| rest.is_empty() || rest.starts_with('/')) {
         check.problem(key, "must be a URL that begins with http:// or https:// and names a host");
     }
+    let host = rest.and_then(|rest| rest.split(['/', '?', '#']).next()).unwrap_or_default();
+    if host.contains('@') {
+        check.problem(key, "must not hold a user or a password: they are shown");
+    }
 }
 
 #[cfg(test)]
@@ -663,6 +667,24 @@ mod tests {
     use crate::check::Findings;
 
     use std::collections::BTreeMap;
+
+    /// Protects: a password in a URL, which every answer and many log lines show, is refused.
+    #[test]
+    fn an_endpoint_holds_no_password() {
+        let document =
+            r#"{"s3-storage":{"bucket":"b","s3-region":"r","s3-endpoint-override":"http://u:p@h:1/x"}}"#;
+        let storage: crate::Storage = crate::from_json(document.as_bytes()).unwrap();
+        let agents = Agents::of_settings("secret-agents", &BTreeMap::new());
+        let problems = Check::document("", |check| storage.settings(&agents, check)).unwrap_err();
+        let lines: Vec<String> = problems.list().iter().map(ToString::to_string).collect();
+        assert_eq!(
+            lines,
+            ["s3-storage.s3-endpoint-override: must not hold a user or a password: they are shown"]
+        );
+        let document = document.replace("u:p@h:1/x", "h:1/x@y");
+        let storage: crate::Storage = crate::from_json(document.as_bytes()).unwrap();
+        Check::document("", |check| storage.settings(&agents, check)).unwrap();
+    }
 
     #[test]
     fn what_is_wrong_with_a_cloud_is_told_too() {

@@ -209,6 +209,9 @@ impl AerospikeCluster {
         }
         let first = seeds.first().map(|seed| format!("{}:{}", seed.host, seed.port));
         let label = self.label.clone().filter(|label| !label.is_empty());
+        if let Some(label) = &label {
+            check.visible_name("label", label);
+        }
         let label = label.or_else(|| name.map(str::to_owned)).or(first).unwrap_or_default();
         let timeout = check.milliseconds("conn-timeout", self.conn_timeout, 30_000, 1..=most::MILLISECONDS);
         let tls = self.tls.as_ref().map(|tls| tls.settings(&mut check.inside("tls")));

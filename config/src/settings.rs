@@ -59,7 +59,7 @@ impl<T: Clone> Named<T> {
         let entries = documents.iter().map(|(name, document)| {
             let mut check = check.inside(&shown(name));
             check.folder_name(name);
-            check.visible_name(name);
+            check.visible_name("", name);
             (name.clone(), settings(name, document, &mut check))
         });
         Self { map, entries: entries.collect() }

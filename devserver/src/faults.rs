@@ -37,6 +37,7 @@ enum Action {
     DelayRequest(Duration),
     DelayReply(Duration),
     RefuseWrites(ResultCode),
+    RefuseInfo { command: &'static str, code: ResultCode },
     FailRow { row: usize, code: ResultCode },
     TimeOutRow { row: usize },
 }
@@ -88,6 +89,12 @@ impl Fault {
     #[must_use]
     pub fn refuse_writes(code: ResultCode) -> Fault {
         Fault::new(Kind::Any, Action::RefuseWrites(code))
+    }
+
+    /// The info command of this name, without its parameters, answers the error `code` and does nothing.
+    #[must_use]
+    pub fn refuse_info(command: &'static str, code: ResultCode) -> Fault {
+        Fault::new(Kind::Info, Action::RefuseInfo { command, code })
     }
 
     /// The row at position `row` (from 0) of a batch answers `code` and is not executed.
@@ -224,6 +231,13 @@ impl Faults {
     pub(crate) fn refused_write(&self, node: usize) -> Option<ResultCode> {
         self.strike(node, Kind::Write, |action| match action {
             Action::RefuseWrites(code) => Some(code),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn refused_info(&self, node: usize, name: &str) -> Option<ResultCode> {
+        self.strike(node, Kind::Info, |action| match action {
+            Action::RefuseInfo { command, code } if command == name => Some(code),
             _ => None,
         })
     }

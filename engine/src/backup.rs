@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use abs_asb::{Encoder, KeySize, Udf, Version};
 use abs_cluster::{
-    Cluster, ClusterError, Indexes, Masking, Node, NodeUptimes, PARTITIONS, PartitionCursor, PartitionMap,
-    ScanFilter, ScanRequest,
+    Cluster, ClusterError, Indexes, Masking, Node, PARTITIONS, PartitionCursor, PartitionMap, ScanFilter,
+    ScanRequest,
 };
 use abs_storage::{ObjectPath, Storage};
 use chrono::{DateTime, SubsecRound as _, Utc};
@@ -20,6 +20,7 @@ use crate::estimate::{Selection, density, expect, keep_expected};
 use crate::folder::RunFolder;
 use crate::limits::{BackupLimits, NamespaceLimits};
 use crate::metadata::Metadata;
+use crate::nodes::NodesBefore;
 use crate::outcome::Outcome;
 use crate::plan::{BackupPlan, PartitionChoice};
 use crate::progress::BackupProgress;
@@ -225,33 +226,14 @@ impl BackupRun {
         result
     }
 
-    /// Looks whether nodes restarted since the beginning, and whether records may have been lost by that. Returns what the
-    /// user should know.
+    /// Looks whether nodes were away since the beginning, and whether records may be missing by that. Returns what the user
+    /// should know.
     async fn check_nodes(&self) -> Result<Option<String>, EngineError> {
-        let namespace = &self.plan.namespace;
         if self.plan.no_records {
             return Ok(None);
         }
-        // What was read is whole unless a restart came between: a cluster that is gone now has not spoilt it.
-        let asked = self.outcome.stop.run_until_cancelled(self.cluster.uptimes()).await;
-        let now = match asked.ok_or(EngineError::Canceled)? {
-            Ok(now) => now,
-            Err(e) => {
-                let what = "it is not known whether nodes restarted during the backup";
-                return Ok(Some(format!("namespace {namespace}: {what}: {e}")));
-            }
-        };
-        let restarted = self.nodes.uptimes.restarted(&now);
-        if restarted.is_empty() {
-            return Ok(None);
-        }
-        let nodes = restarted.join(", ");
-        if self.nodes.spare.is_some_and(|spare| restarted.len() > spare) {
-            return Err(EngineError::Restarted { namespace: namespace.clone(), nodes });
-        }
-        Ok(Some(format!(
-            "namespace {namespace}: nodes restarted during the backup, without a loss of records: {nodes}"
-        )))
+        let checked = self.outcome.stop.run_until_cancelled(self.nodes.check_read(&self.cluster)).await;
+        checked.unwrap_or(Err(EngineError::Canceled))
     }
 
     /// Writes metadata.yaml; no result if the run was canceled meanwhile and the storage hangs.
@@ -353,14 +335,6 @@ struct Answers {
     nodes: NodesBefore,
 }
 
-/// What is known of the nodes before the first scan.
-#[derive(Debug)]
-struct NodesBefore {
-    uptimes: NodeUptimes,
-    /// How many may restart without a loss of records; none if the records outlive any restart.
-    spare: Option<usize>,
-}
-
 /// What the namespace's masking rules mean for a backup that goes on.
 #[derive(Debug, Default)]
 struct MaskingOutcome {
@@ -378,9 +352,8 @@ async fn ask(
     // Fails when the namespace does not exist.
     let statistics = cluster.statistics(&plan.namespace).await?;
     let density = density(cluster, plan, &statistics).await?;
-    let copies = usize::try_from(statistics.replication_factor).unwrap_or(usize::MAX);
-    let spare = statistics.volatile.then(|| copies.saturating_sub(1));
-    let nodes = NodesBefore { uptimes: cluster.uptimes().await?, spare };
+    let before = || NodesBefore::ask(cluster, &plan.namespace, statistics);
+    let nodes = limits.nodes.get_or_try_init(before).await?.clone();
     let masking = check_masking(cluster, plan).await?;
     let partitions = choose(cluster, plan).await?;
     let partitions = if plan.no_records { Vec::new() } else { partitions };

@@ -48,6 +48,8 @@ pub(crate) struct BlockSource {
     key: Option<EncryptionKey>,
     bandwidth: Option<Arc<Limiter>>,
     progress: Arc<RestoreProgress>,
+    /// Whether what is left of a file that was cut off is read, with a warning.
+    reads_cut_files: bool,
     /// Files that were read to their end.
     ended: AtomicU64,
 }
@@ -59,7 +61,21 @@ impl BlockSource {
         bandwidth: Option<Arc<Limiter>>,
         progress: Arc<RestoreProgress>,
     ) -> Self {
-        Self { storage, key, bandwidth, progress, ended: AtomicU64::new(0) }
+        Self { storage, key, bandwidth, progress, reads_cut_files: false, ended: AtomicU64::new(0) }
+    }
+
+    /// Whether to read what is left of a file that was cut off, with a warning.
+    pub(crate) fn reading_cut_files(self, reads_cut_files: bool) -> Self {
+        Self { reads_cut_files, ..self }
+    }
+
+    /// The end of a file that was cut off, unless that is an error.
+    fn cut_off(&self, error: EngineError) -> Result<(), EngineError> {
+        if !self.reads_cut_files {
+            return Err(error);
+        }
+        self.progress.warn(format!("{error}; what is there before is restored"));
+        Ok(())
     }
 
     /// How many files were read to their end.
@@ -173,7 +189,10 @@ impl TextReader {
             let skim = self.skimmer.skim(&block.text).map_err(|e| e.in_file(&*self.name))?;
             self.need = skim.need;
             if ended && skim.len == 0 {
-                self.skimmer.finish(&block.text).map_err(|e| e.in_file(&*self.name))?;
+                let finished = self.skimmer.finish(&block.text).map_err(|e| e.in_file(&*self.name));
+                finished.or_else(|e| job.cut_off(e.into()))?;
+                block.text.clear();
+                return Ok(false);
             }
             if skim.len > 0 {
                 self.rest.extend_from_slice(&block.text[skim.len..]);
@@ -309,7 +328,8 @@ impl Source {
                 return Ok(true);
             }
             let what = "the file ends inside its compressed data".to_owned();
-            return Err(EngineError::BadFile { file: name.to_owned(), what });
+            job.cut_off(EngineError::BadFile { file: name.to_owned(), what })?;
+            return Ok(true);
         }
         let before = text.len();
         self.used += decompressor

@@ -80,11 +80,23 @@ pub enum EngineError {
         /// The folder.
         folder: String,
     },
-    /// Nodes lost their records while they were read.
+    /// Nodes were away, or lost their records, while these were read.
     #[error(
-        "namespace {namespace} is in memory only, and too many nodes restarted during the backup ({nodes}): records are missing"
+        "namespace {namespace}: records are missing, because more nodes were away during the backup than there are further \
+         copies ({nodes})"
     )]
     Restarted {
+        /// The namespace.
+        namespace: String,
+        /// The nodes.
+        nodes: String,
+    },
+    /// Nodes lost records that had been restored.
+    #[error(
+        "namespace {namespace} is in memory only, and more nodes were away during the restore than there are further copies \
+         ({nodes}): records that were written before are lost"
+    )]
+    RestoreLost {
         /// The namespace.
         namespace: String,
         /// The nodes.
@@ -215,11 +227,7 @@ impl EngineError {
             // Another run of ours, or the user, may make room.
             Self::Storage(e) => e.is_transient() || e.is_full(),
             // Only what is transient is tried more than once.
-            Self::Partition { .. }
-            | Self::Batch { .. }
-            | Self::Worker(_)
-            | Self::Changed { .. }
-            | Self::Restarted { .. } => true,
+            Self::Partition { .. } | Self::Batch { .. } | Self::Worker(_) | Self::Changed { .. } => true,
             _ => false,
         }
     }

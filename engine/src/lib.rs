@@ -34,6 +34,7 @@ mod limiter;
 mod limits;
 mod links;
 mod metadata;
+mod nodes;
 mod outcome;
 mod plan;
 mod progress;

@@ -8,6 +8,7 @@ use tokio::sync::{Mutex, OnceCell, OwnedSemaphorePermit, Semaphore, SemaphorePer
 
 use crate::error::EngineError;
 use crate::limiter::Limiter;
+use crate::nodes::NodesBefore;
 use crate::plan::{BackupPlan, RestorePlan};
 use crate::sender::IN_FLIGHT;
 
@@ -22,12 +23,14 @@ pub struct BackupLimits {
     pub(crate) writers: Arc<Semaphore>,
 }
 
-/// The limits of one namespace of a backup job: those of the job, and its share of the files that may be written at a time,
-/// which it keeps over all attempts at it.
+/// The limits of one namespace of a backup job: those of the job, and what it keeps over all attempts at it, such as its share
+/// of the files that may be written at a time.
 #[derive(Debug)]
 pub struct NamespaceLimits {
     pub(crate) job: Arc<BackupLimits>,
     writers: OnceCell<OwnedSemaphorePermit>,
+    /// As they were when the first attempt began: an attempt that begins after a restart would not see it.
+    pub(crate) nodes: OnceCell<NodesBefore>,
 }
 
 impl NamespaceLimits {
@@ -69,6 +72,7 @@ impl BackupLimits {
         let limits = |_| NamespaceLimits {
             job: Arc::clone(self),
             writers: OnceCell::new_with(Arc::clone(&self.writers).try_acquire_many_owned(share).ok()),
+            nodes: OnceCell::new(),
         };
         (0..namespaces).map(limits).collect()
     }

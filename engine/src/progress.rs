@@ -228,7 +228,7 @@ impl RestoreProgress {
     /// The counters now.
     #[must_use]
     pub fn snapshot(&self) -> RestoreSnapshot {
-        RestoreSnapshot {
+        let mut counts = RestoreSnapshot {
             elapsed: self.started.elapsed(),
             total_bytes: self.total_bytes.load(Relaxed),
             bytes_read: self.bytes_read.load(Relaxed),
@@ -249,6 +249,9 @@ impl RestoreProgress {
             retries: self.retries.load(Relaxed),
             indexes: self.indexes.load(Relaxed),
             udfs: self.udfs.load(Relaxed),
-        }
+        };
+        // Rows of a block may be answered before the block is counted.
+        counts.read = counts.read.max(counts.settled());
+        counts
     }
 }

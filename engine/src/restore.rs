@@ -27,6 +27,7 @@ use crate::files::{FileQueue, find, read_metadata};
 use crate::folder::place;
 use crate::limits::RestoreLimits;
 use crate::metadata::Metadata;
+use crate::nodes::NodesBefore;
 use crate::outcome::Outcome;
 use crate::plan::RestorePlan;
 use crate::progress::{RestoreProgress, RestoreSnapshot};
@@ -75,6 +76,7 @@ pub struct ChainRestore {
     /// Whether the links are restored bin by bin.
     pub(crate) by_bins: bool,
     cluster: Cluster,
+    nodes: NodesBefore,
     /// In the order of reading: the newest first; the oldest first when they are restored bin by bin.
     links: Vec<FoundLink>,
     reading: Mutex<Reading>,
@@ -144,11 +146,12 @@ impl ChainRestore {
             let looks: Vec<_> = links.iter().map(|link| look(&**storage, link, plan, progress)).collect();
             let links: Vec<_> = stream::iter(looks).buffered(AT_ONCE).try_collect().await?;
             // Fails when the namespace does not exist, before anything is read.
-            cluster.statistics(&plan.destination).await?;
+            let statistics = cluster.statistics(&plan.destination).await?;
+            let nodes = NodesBefore::ask(cluster, &plan.destination, statistics).await?;
             let ahead = clock_ahead(cluster, &plan.destination).await;
-            Ok((links, ahead, cluster.partition_map(&plan.destination).await?))
+            Ok((links, nodes, ahead, cluster.partition_map(&plan.destination).await?))
         });
-        let (mut links, ahead, map) = asked.await.unwrap_or(Err(EngineError::Canceled))?;
+        let (mut links, nodes, ahead, map) = asked.await.unwrap_or(Err(EngineError::Canceled))?;
         let by_bins = has_other_bins(&links, plan);
         if by_bins {
             links.reverse();
@@ -171,7 +174,8 @@ impl ChainRestore {
                 plan.encryption.clone(),
                 limits.bytes.clone(),
                 Arc::clone(progress),
-            ),
+            )
+            .reading_cut_files(plan.override_counts),
             limits: Arc::clone(limits),
             batch_size: match plan.records_per_second {
                 0 => plan.batch_size,
@@ -201,6 +205,7 @@ impl ChainRestore {
             outcome,
             by_bins,
             cluster: cluster.clone(),
+            nodes,
             links,
             reading: Mutex::default(),
         }))
@@ -328,6 +333,9 @@ impl ChainRestore {
         if self.reading().ended != self.links.len() {
             // Not every link was read.
             return Err(EngineError::Canceled);
+        }
+        if let Some(warning) = self.nodes.check_written(&self.cluster).await? {
+            self.progress.warn(warning);
         }
         let definitions = std::mem::take(&mut self.reading().earlier);
         let mut links: Vec<_> = self.links.iter().zip(definitions).collect();

@@ -71,7 +71,8 @@ fn parse_namespace(text: &str) -> Result<(String, u64), String> {
 
 pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let cancel = cancel_on_signal()?;
-    let mut builder = DevServer::builder().listen(arguments.listen).nodes(usize::from(arguments.nodes));
+    let mut builder =
+        DevServer::builder().listen(arguments.listen).nodes(usize::from(arguments.nodes)).volatile();
     for (name, memory) in arguments.namespace {
         builder = builder.namespace(name, memory);
     }

@@ -1,6 +1,7 @@
 //! Backups: starting, watching, canceling and listing them.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use abs_actors::messages::{
     self, CancelBackups, GetRoutineState, ListBackups, RequestError, RoutineBackups, TriggerBackup,
@@ -250,7 +251,7 @@ fn trigger(path: &'static str, kind: BackupKind, id: &str, summary: &str) -> End
 
 async fn all(kind: BackupKind, api: web::Data<Api>, query: Query) -> Result<HttpResponse, Failure> {
     let (from, to) = query.time_range()?;
-    let lists = api.ask(ListBackups { routine: None, kind, from, to }).await??;
+    let lists = api.ask(ListBackups { routine: None, kind, from, to, limit: list_limit(&api) }).await??;
     let details: BTreeMap<_, _> =
         lists.routines.iter().map(|(name, backups)| (name, details(&api, backups))).collect();
     let mut answer = HttpResponse::Ok();
@@ -261,6 +262,11 @@ async fn all(kind: BackupKind, api: web::Data<Api>, query: Query) -> Result<Http
     Ok(answer.json(details))
 }
 
+/// How long a listing may take, so that there is an answer before the request times out.
+fn list_limit(api: &Api) -> Duration {
+    api.time_limit.saturating_sub((api.time_limit / 5).min(Duration::from_secs(1)))
+}
+
 async fn of_routine(
     kind: BackupKind,
     api: web::Data<Api>,
@@ -269,7 +275,9 @@ async fn of_routine(
 ) -> Result<HttpResponse, Failure> {
     let (from, to) = query.time_range()?;
     let routine = name.into_inner();
-    let lists = api.ask(ListBackups { routine: Some(routine.clone()), kind, from, to }).await??;
+    let lists = api
+        .ask(ListBackups { routine: Some(routine.clone()), kind, from, to, limit: list_limit(&api) })
+        .await??;
     let backups = lists.routines.get(&routine).ok_or_else(|| RequestError::not_found("routine", &routine))?;
     Ok(HttpResponse::Ok().json(details(&api, backups)))
 }

@@ -104,6 +104,8 @@ pub struct ListBackups {
     pub from: Option<i64>,
     /// Only backups made at this time or earlier.
     pub to: Option<i64>,
+    /// How long storages may take; what could not be listed by then is unavailable.
+    pub limit: Duration,
 }
 
 /// The backups of routines.

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use abs_engine::catalog::CatalogError;
+use abs_config::RoutineSettings;
+use abs_engine::catalog::{BackupKind, CatalogError};
 use actix::{Handler, ResponseFuture};
 use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
 use futures_util::{StreamExt as _, stream};
+use tokio::time::{Instant, timeout_at};
 
 use super::SupervisorActor;
 use super::system::reach;
@@ -17,8 +19,9 @@ use crate::messages::{
     RoutineBackups, RoutineState, TriggerBackup,
 };
 use crate::routine::{CancelRuns, GetState, Trigger};
+use crate::shared::Shared;
 
-/// How many routines are listed at the same time.
+/// How many routines of a storage are listed at the same time.
 const ROUTINES_AT_ONCE: usize = 8;
 
 type Answer<T> = ResponseFuture<Result<T, RequestError>>;
@@ -81,7 +84,7 @@ impl Handler<ListBackups> for SupervisorActor {
     type Result = Answer<BackupLists>;
 
     fn handle(&mut self, message: ListBackups, _: &mut Self::Context) -> Self::Result {
-        let ListBackups { routine, kind, from, to } = message;
+        let ListBackups { routine, kind, from, to, limit } = message;
         let Some(service) = &self.service else { return refused(RequestError::Stopping) };
         let config = Arc::clone(&service.configuration.snapshot().config);
         let wanted: Vec<_> = match &routine {
@@ -91,44 +94,24 @@ impl Handler<ListBackups> for SupervisorActor {
             },
             None => self.routines.values().map(|routine| Arc::clone(&routine.settings)).collect(),
         };
+        let mut storages: BTreeMap<String, Vec<_>> = BTreeMap::new();
+        for settings in wanted {
+            storages.entry(settings.storage_name.clone()).or_default().push(settings);
+        }
         // A time beyond all times is a bound, too.
         let time = |ms| DateTime::from_timestamp_millis(ms).unwrap_or(DateTime::<Utc>::MAX_UTC);
         let bound = |ms: Option<i64>| ms.map_or(Bound::Unbounded, |ms| Bound::Included(time(ms)));
         let range = (bound(from), bound(to));
         let shared = Arc::clone(&self.shared);
         let listing = self.shared.runtime.spawn(async move {
-            // A storage that does not answer is asked once, not by each of its routines; all at the same time.
-            let storages: BTreeMap<_, _> = wanted
-                .iter()
-                .map(|settings| (settings.storage_name.clone(), Arc::clone(&settings.storage)))
-                .collect();
-            let reached = storages.into_iter().map(|(name, storage)| {
-                let catalog = shared.catalogs.of(&storage);
-                async move { (name, reach(&catalog).await) }
+            let deadline = Instant::now() + limit;
+            // All storages at the same time: one that does not answer hides no other.
+            let lists = storages.into_iter().map(|(name, routines)| {
+                let (shared, storage) = (&shared, config.storage.get(&name).cloned().unwrap_or_default());
+                async move { list_storage(shared, &storage, routines, kind, range, deadline).await }
             });
-            let reached: BTreeMap<_, _> = join_all(reached).await.into_iter().collect();
-            let lists = wanted.into_iter().map(|settings| {
-                let (shared, config, reached) = (&shared, &config, &reached);
-                async move {
-                    let list = match &reached[&settings.storage_name] {
-                        Ok(()) => shared.catalogs.of(&settings.storage).list(&settings.name, kind, range).await,
-                        Err(e) => return (settings.name.clone(), Err(e.clone())),
-                    };
-                    let list = match list {
-                        Ok(list) => list,
-                        Err(e) => return (settings.name.clone(), Err(unlisted(e))),
-                    };
-                    for unreadable in &list.unreadable {
-                        slog::warn!(shared.log, "a backup cannot be listed"; "routine" => &settings.name, "error" => %unreadable);
-                    }
-                    let storage = config.storage.get(&settings.storage_name).cloned().unwrap_or_default();
-                    (settings.name.clone(), Ok(RoutineBackups { storage, backups: list.backups }))
-                }
-            });
-            let lists: Vec<_> = lists.collect();
-            let mut lists = stream::iter(lists).buffer_unordered(ROUTINES_AT_ONCE);
             let mut answer = BackupLists::default();
-            while let Some((routine, list)) = lists.next().await {
+            for (routine, list) in join_all(lists).await.into_iter().flatten() {
                 match list {
                     Ok(backups) => {
                         answer.routines.insert(routine, backups);
@@ -149,6 +132,47 @@ impl Handler<ListBackups> for SupervisorActor {
         });
         Box::pin(async move { listing.await.unwrap_or_else(|e| Err(lost(&e))) })
     }
+}
+
+/// Lists the backups of the routines of one storage. A listing that takes too long continues, so that the next one is quicker.
+async fn list_storage(
+    shared: &Shared,
+    storage: &abs_config::Storage,
+    routines: Vec<Arc<RoutineSettings>>,
+    kind: BackupKind,
+    range: (Bound<DateTime<Utc>>, Bound<DateTime<Utc>>),
+    deadline: Instant,
+) -> Vec<(String, Result<RoutineBackups, RequestError>)> {
+    let Some(first) = routines.first() else { return Vec::new() };
+    // A storage that does not answer is asked once, not by each of its routines.
+    let catalog = shared.catalogs.of(&first.storage);
+    let late = || {
+        let place = catalog.storage().describe();
+        RequestError::Failed(format!("{place} takes too long to list the backups: try again"))
+    };
+    let reached = timeout_at(deadline, reach(&catalog)).await.unwrap_or_else(|_| Err(late()));
+    let lists = routines.into_iter().map(|settings| {
+        let (catalog, reached, late) = (catalog.clone(), reached.clone(), &late);
+        async move {
+            let name = settings.name.clone();
+            if let Err(e) = reached {
+                return (name, Err(e));
+            }
+            let listing =
+                shared.runtime.spawn(async move { catalog.list(&settings.name, kind, range).await });
+            let list = match timeout_at(deadline, listing).await {
+                Ok(Ok(Ok(list))) => list,
+                Ok(Ok(Err(e))) => return (name, Err(unlisted(e))),
+                Ok(Err(e)) => return (name, Err(lost(&e))),
+                Err(_) => return (name, Err(late())),
+            };
+            for unreadable in &list.unreadable {
+                slog::warn!(shared.log, "a backup cannot be listed"; "routine" => &name, "error" => %unreadable);
+            }
+            (name, Ok(RoutineBackups { storage: storage.clone(), backups: list.backups }))
+        }
+    });
+    stream::iter(lists.collect::<Vec<_>>()).buffer_unordered(ROUTINES_AT_ONCE).collect().await
 }
 
 impl Handler<GetClusterConfiguration> for SupervisorActor {

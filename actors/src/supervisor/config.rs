@@ -150,7 +150,7 @@ async fn check_reachable(shared: &Shared, before: &Settings, after: &Settings) -
 pub(super) async fn check_namespaces(shared: &Shared, before: &Settings, after: &Settings) -> Vec<String> {
     let known = |name: &String, routine: &RoutineSettings| {
         before.routines.get(name).is_some_and(|known| {
-            known.cluster == routine.cluster
+            shared.clusters.are_same(&known.cluster, &routine.cluster)
                 && routine.namespaces.iter().all(|namespace| known.namespaces.contains(namespace))
         })
     };

@@ -96,9 +96,13 @@ impl Planner {
     /// A restore of one backup, or of all backups of one run.
     async fn path(self, request: RestoreRequestSettings) -> Result<RestoreWork, RequestError> {
         let catalog = self.catalog(&request.storage);
-        // If it is a backup of a routine, its retention has to wait.
-        let routine = request.path.split('/').next().unwrap_or_default();
-        let reading = self.shared.readers.of(routine).read_owned().await;
+        // If it is a backup of a routine, its retention has to wait. The request may name a folder above or below that of the
+        // routine's storage as its root.
+        let place = format!("{}/{}", catalog.storage().describe(), request.path);
+        let mut reading = Vec::new();
+        for name in self.settings.routines.keys().filter(|name| place.split('/').any(|part| part == *name)) {
+            reading.push(self.shared.readers.of(name).read_owned().await);
+        }
         let chains = chains_in(&catalog, &request).await?;
         Ok(RestoreWork {
             cluster: request.cluster,
@@ -108,7 +112,7 @@ impl Planner {
             chains,
             // Of one link each.
             may_lack_bins: false,
-            reading: Some(reading),
+            reading,
         })
     }
 
@@ -127,7 +131,7 @@ impl Planner {
             encryption_key: request.encryption_key,
             chains,
             may_lack_bins,
-            reading: Some(reading),
+            reading: vec![reading],
         })
     }
 }
@@ -175,7 +179,7 @@ impl Handler<ReserveNamespaces> for SupervisorActor {
         let wanted = Reserved { cluster, namespaces };
         for job in self.jobs.values() {
             if let Job::Run { settings, .. } = job
-                && let Some(namespace) = wanted.conflict(settings)
+                && let Some(namespace) = wanted.conflict(settings, &self.shared.clusters)
             {
                 return Err(RequestError::Conflict(format!(
                     "namespace {namespace} is being backed up by routine {}: wait for the backup, or cancel it",

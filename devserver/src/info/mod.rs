@@ -74,6 +74,9 @@ pub(crate) fn answer(cluster: &Cluster, node: usize, body: &[u8], out: &mut Vec<
 }
 
 fn command_answer(cluster: &Cluster, node: usize, command: &Command<'_>) -> Result<String, InfoError> {
+    if let Some(code) = cluster.faults.refused_info(node, command.name) {
+        return Err(InfoError::new(code, "refused by a fault"));
+    }
     let params = command.params;
     let (tls, is_enterprise) = (cluster.enterprise.tls.as_ref(), cluster.enterprise.is_there());
     Ok(match command.name {

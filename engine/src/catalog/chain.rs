@@ -114,11 +114,13 @@ pub enum ChainError {
         /// When the first full backup after it was made.
         first: Option<DateTime<Utc>>,
     },
-    /// A backup is gone that a later one builds on.
+    /// A backup is gone, or has a wrong time, that a later one builds on.
     #[error(
-        "routine {routine}, namespace {namespace}: the backup of {} is missing, which that of {} builds on; \
+        "routine {routine}, namespace {namespace}: the backup of {} {}, which that of {} builds on; \
          the latest that can be restored before is {}",
-        Moment(*.moment), Moment(*.needed_by), Moment(*.latest)
+        Moment(*.moment),
+        if *.is_suspect { "is in no chain because its time is wrong (clock-suspect)" } else { "is missing" },
+        Moment(*.needed_by), Moment(*.latest)
     )]
     Missing {
         /// The routine.
@@ -127,6 +129,8 @@ pub enum ChainError {
         namespace: String,
         /// When the missing one was made.
         moment: DateTime<Utc>,
+        /// Whether it is there, but with a wrong time.
+        is_suspect: bool,
         /// When the one was made that builds on it.
         needed_by: DateTime<Utc>,
         /// The last moment before that can be restored.
@@ -173,8 +177,9 @@ impl Catalog {
             self.incrementals_since(routine, &fulls.backups, Bound::Unbounded, suspects).await?;
         let mut chains = BTreeMap::new();
         for namespace in namespaces {
-            let mut chain =
-                History { routine, namespace, fulls: &fulls, incrementals: &incrementals }.chain(time);
+            let history =
+                History { routine, namespace, fulls: &fulls, incrementals: &incrementals, suspects };
+            let mut chain = history.chain(time);
             if let Err(ChainError::NoFull { first, .. }) = &mut chain {
                 let later =
                     self.list(routine, BackupKind::Full, (Bound::Excluded(time), Bound::Unbounded)).await?;
@@ -288,6 +293,8 @@ struct History<'a> {
     namespace: &'a str,
     fulls: &'a Listed,
     incrementals: &'a Listed,
+    /// Backups whose time is wrong.
+    suspects: &'a [Backup],
 }
 
 impl History<'_> {
@@ -325,6 +332,10 @@ impl History<'_> {
                 routine: self.routine.to_owned(),
                 namespace: self.namespace.to_owned(),
                 moment,
+                is_suspect: self
+                    .suspects
+                    .iter()
+                    .any(|suspect| suspect.created == moment && suspect.namespace() == self.namespace),
                 needed_by,
                 latest: latest(moment),
             },

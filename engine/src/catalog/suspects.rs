@@ -152,6 +152,22 @@ mod tests {
         assert_eq!(place.catalog.namespaces_at("r", at(200)).await.unwrap(), [""; 0]);
     }
 
+    /// Protects: a chain that needs a backup of a wrong time fails, and says why.
+    #[tokio::test]
+    async fn a_chain_does_not_lead_over_a_backup_of_a_wrong_time() {
+        let place = Place::new();
+        place.full("test", 0);
+        place.incremental("test", 5, 0);
+        place.incremental("test", 10, 5);
+        place.write(&format!("{}/data/test/{MARK_FILE}", run(BackupKind::Incremental, 5)), "");
+        let error = place.catalog.chain("r", "test", at(20)).await.unwrap_err();
+        let super::super::CatalogError::Chain(ChainError::Missing { moment, is_suspect, .. }) = &error else {
+            panic!("{error}")
+        };
+        assert_eq!((*moment, *is_suspect), (at(5), true));
+        assert!(error.to_string().contains("because its time is wrong"), "{error}");
+    }
+
     /// Protects: the storage's clock tells of a wrong one, without any mark.
     #[tokio::test]
     async fn a_backup_dated_later_than_it_was_written_is_suspect() {

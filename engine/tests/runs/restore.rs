@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use abs_devserver::{Fault, Kind};
+use abs_devserver::{DevServer, Fault, Kind};
 use abs_engine::{
     BackupPlan, ChainRestore, EngineError, FaultPoint, FileQueue, FileTaskId, RestoreLimits, RestorePlan,
     RestoreProgress, RestoreReport, RestoreWorker,
@@ -123,6 +123,32 @@ async fn runs_of_a_job_share_its_limits() {
     let (second, second_queue) = begin(&server, &target, &plan, &limits).await;
     let (first, second) = tokio::join!(dispatch(first, first_queue, 3), dispatch(second, second_queue, 3));
     assert_eq!(first.unwrap().counts.inserted + second.unwrap().counts.inserted, 2 * RECORDS);
+}
+
+/// Protects: a restore whose records were lost again by a restart does not end well; one whose records outlive it tells.
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_a_restart_lost_again_fail_the_run() {
+    for is_volatile in [true, false] {
+        let builder = DevServer::builder();
+        let server = Server::build(if is_volatile { builder.volatile() } else { builder }).await;
+        server.load("one", "", 0..RECORDS, 1500).await;
+        let target = Target::new();
+        target.backup(&server, "b", &plan("one"), Utc::now()).await.unwrap();
+        server.dev.knobs().advance_clock(Duration::from_hours(1));
+        let plan = into_two();
+        let limits = RestoreLimits::new(&plan, 1);
+        let (run, queue) = begin(&server, &target, &plan, &limits).await;
+        server.dev.stop_node(0).await.unwrap();
+        server.dev.start_node(0).await.unwrap();
+        let ended = dispatch(run, queue, 2).await;
+        if is_volatile {
+            let error = ended.unwrap_err();
+            assert!(matches!(error, EngineError::RestoreLost { .. }), "{error}");
+        } else {
+            let [warning] = &ended.as_ref().unwrap().warnings[..] else { panic!("{ended:?}") };
+            assert!(warning.contains("DE0001 restarted"), "{warning}");
+        }
+    }
 }
 
 /// A worker that panics fails its run: nobody knows which of its rows were sent.

@@ -53,7 +53,7 @@ fn stop_and_start(server: &Server, node: usize, child: Child, took_over: impl Fn
 /// node it is, the one that was asked first included.
 #[test]
 fn a_node_stopped_during_a_backup_costs_no_record() {
-    let server = Server::embedded(3);
+    let server = Server::built(|builder| builder.nodes(3).replication_factor(2), None);
     DATA.fill(&server);
     let folder = tempfile::tempdir().unwrap();
     let expected = before(&server, &folder.path().join("before"));

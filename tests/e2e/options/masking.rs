@@ -3,6 +3,7 @@
 use std::fs;
 
 use abs_cluster::Credentials;
+use abs_devserver::{Fault, ResultCode};
 use zeroize::Zeroizing;
 
 use super::Backups;
@@ -87,6 +88,18 @@ fn redacted_values_are_backed_up_on_purpose_only() {
         let done = server.backup(&backups.at(name), &[&login("plain")[..], &options].concat()).ok();
         assert!(!done.stderr.contains("warning"), "{done:?}");
     }
+}
+
+/// Protects: rules that cannot be read stop no backup, but it warns that it may hold redacted values.
+#[test]
+fn rules_that_cannot_be_read_are_warned_of() {
+    let (server, backups) = (masked(), Backups::new());
+    server.dev().knobs().inject(Fault::refuse_info("masking-show", ResultCode::PARAMETER));
+    let made = server.backup(&backups.at("b"), &login("reader")).ok();
+    let warning = "warning: namespace source-ns2: the masking rules cannot be read";
+    assert!(made.stderr.contains(warning) && made.stderr.contains("ERROR:4"), "{made:?}");
+    let metadata = fs::read_to_string(backups.at("b").join("metadata.yaml")).unwrap();
+    assert!(!metadata.contains("masked"), "{metadata}");
 }
 
 /// Protects: the service refuses redacted values as the command line does, takes them when the policy says so, and does

@@ -164,6 +164,34 @@ fn a_backup_that_is_not_whole() {
     assert_eq!(server.objects(), left);
 }
 
+/// Protects: with `--override`, what is left of a file that was cut off is restored, and the warnings say what is missing.
+#[test]
+fn what_is_left_of_a_file_is_restored() {
+    let (server, backups) = (Server::start(1), Backups::new());
+    load(&server, 0..2000);
+    for (name, options) in [("plain", &[][..]), ("packed", &["--compress", "zstd"])] {
+        let folder = backups.at(name);
+        server.backup(&folder, &[&["--parallel", "1"], options].concat()).ok();
+        let files = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+        let files = files.filter(|path| path.extension().is_some_and(|extension| extension == "asb"));
+        let file = files.max_by_key(|path| path.metadata().unwrap().len()).unwrap();
+        let bytes = fs::read(&file).unwrap();
+        fs::write(&file, &bytes[..bytes.len() * 3 / 4]).unwrap();
+        server.wipe();
+        server.restore(&server.namespace, &folder, &[]).fails(1, &[".asb", "ends inside"]);
+        server.wipe();
+        let summary = server.restore(&server.namespace, &folder, &["--override", "--json"]).ok().json();
+        let restored = summary["inserted-records"].as_u64().unwrap();
+        assert!((500..2000).contains(&restored) && server.objects() == restored, "{name}: {summary}");
+        let warnings = summary["warnings"].to_string();
+        assert!(warnings.contains("ends inside") && warnings.contains("2000 records"), "{warnings}");
+        server.backup(&backups.at("other"), &[]).ok();
+        fs::remove_dir_all(backups.at("other")).unwrap();
+        server.wipe();
+        load(&server, 0..2000);
+    }
+}
+
 /// Protects: a backup of nothing exists and restores to nothing, unlike a folder that holds none.
 #[test]
 fn a_backup_of_nothing() {

@@ -345,6 +345,9 @@ fn namespaces_are_those_of_the_cluster() {
     // What is stored may change in other ways.
     routine["interval-cron"] = json!("@monthly");
     service.put("/v1/config/routines/routine", Some(&routine.to_string())).is(200);
+    let mut cluster = service.json("/v1/config/clusters/cluster");
+    cluster["label"] = json!("production");
+    service.put("/v1/config/clusters/cluster", Some(&cluster.to_string())).is(200);
     let before = home.configured();
     home.configure(&before.replace("nope", "nothing"));
     service.post("/v1/config/apply", None).refuses(400, &["no namespace \"nothing\""]);

@@ -397,7 +397,7 @@ proptest! {
                 let fulls = Listed { backups: full.into_iter().collect(), unreadable: Vec::new() };
                 let incrementals =
                     Listed { backups: of(BackupKind::Incremental).collect(), unreadable: Vec::new() };
-                History { routine: "r", namespace, fulls: &fulls, incrementals: &incrementals }.chain(time)
+                History { routine: "r", namespace, fulls: &fulls, incrementals: &incrementals, suspects: &[] }.chain(time)
             };
             let newest = |time| {
                 let own = left.iter().map(|(backup, _)| backup).filter(|backup| backup.namespace() == namespace);

@@ -1,5 +1,10 @@
 //! Restores of one backup by its path: what they do, what they say, what they refuse.
 
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::time::Duration;
+
+use abs_devserver::{Fault, Kind};
 use serde_json::{Value, json};
 
 use super::{Home, counts, destination, held, holds, looks_like, put, request_of};
@@ -314,7 +319,7 @@ fn eventually_failed(service: &Service, number: usize) -> Vec<u64> {
 /// refused, the second skipped and counted.
 #[test]
 fn a_namespace_is_not_restored_and_backed_up_at_the_same_time() {
-    let server = Server::embedded(1);
+    let server = Server::embedded(2);
     put(&server, 0..2000, 1);
     let home = super::with_policy(&server, "{records-per-second: 100, parallel: 1}");
     let service = home.serve();
@@ -325,10 +330,17 @@ fn a_namespace_is_not_restored_and_backed_up_at_the_same_time() {
     let backup = other.backup("full", "routine").remove(0);
     let mut request = request_of(&backup, &slow);
     request["source"] = backup["storage"].clone();
-    request.as_object_mut().unwrap().remove("source-name");
-    service
-        .post("/v1/restore/full", Some(&request.to_string()))
-        .refuses(409, &[&server.namespace, "routine"]);
+    for key in ["source-name", "destination-name"] {
+        request.as_object_mut().unwrap().remove(key);
+    }
+    // Whatever name it has, and whichever of its nodes is named.
+    let [first, second] = [0, 1].map(|node| server.dev().addresses()[node].port());
+    for (host, port) in [("127.0.0.1", first), ("127.0.0.1", second), ("localhost", first)] {
+        request["destination"] = json!({"seed-nodes": [{"host-name": host, "port": port}]});
+        service
+            .post("/v1/restore/full", Some(&request.to_string()))
+            .refuses(409, &[&server.namespace, "routine"]);
+    }
     service.post("/v1/backups/cancel/routine", None);
     eventually(|| service.json("/v1/backups/currentBackup/routine")["full"].is_null()).unwrap();
     let restore = service.start_restore("full", &request);
@@ -340,6 +352,26 @@ fn a_namespace_is_not_restored_and_backed_up_at_the_same_time() {
     service.restored(restore);
     service.post("/v1/backups/full/routine", None).is(202);
     eventually(|| !service.json("/v1/backups/currentBackup/routine")["full"].is_null()).unwrap();
+}
+
+/// Protects: a client that hangs up while its restore is planned leaves no restore that it does not know.
+#[test]
+fn a_restore_ends_with_its_request() {
+    let server = Server::embedded(1);
+    put(&server, 0..100, 1);
+    let service = Home::of(&server, ROUTINE).serve();
+    let backup = service.backup("full", "routine").remove(0);
+    let request = request_of(&backup, &json!({"no-generation": true})).to_string();
+    server.dev().knobs().inject(Fault::delay_request(Kind::Info, Duration::from_millis(500)));
+    let mut client = TcpStream::connect(service.address().trim_start_matches("http://")).unwrap();
+    let length = request.len();
+    write!(client, "POST /v1/restore/full HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{request}")
+        .unwrap();
+    let jobs = || service.json("/v1/restore/jobs").as_object().unwrap().clone();
+    eventually(|| !jobs().is_empty()).unwrap_or_else(|()| panic!("it does not begin:\n{}", service.log()));
+    drop(client);
+    eventually(|| jobs().values().all(|job| job["status"] == "Canceled"))
+        .unwrap_or_else(|()| panic!("it is not canceled: {:#?}", jobs()));
 }
 
 /// Protects: the folder of a run restores every namespace of it; a folder without metadata.yaml is restored as it is, with a

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::requests::proxy::{Kind, Proxy, Request};
 use super::{Place, in_every_cloud};
 use crate::faults::empty;
 use crate::raw::{self, Raw, blob};
@@ -11,7 +12,11 @@ use crate::service::place::on_every_storage;
 use crate::service::support::{Service, eventually};
 use crate::support::Server;
 
-in_every_cloud!(a_file_of_several_parts_comes_back, a_canceled_backup_leaves_no_part);
+in_every_cloud!(
+    a_file_of_several_parts_comes_back,
+    a_canceled_backup_leaves_no_part,
+    a_backup_whose_upload_hangs_can_be_canceled,
+);
 on_every_storage!(what_a_crash_left_goes_at_the_next_start);
 
 /// How many records there are of [`fill`].
@@ -91,6 +96,39 @@ fn a_canceled_backup_leaves_no_part(place: Place) {
         assert_eq!(uploads(), 0);
     }
     assert_eq!(home.raw().delete_unfinished(), 0);
+}
+
+/// Protects: a cancel ends a backup at once whose storage takes no more bytes, and the routine can back up again.
+fn a_backup_whose_upload_hangs_can_be_canceled(place: Place) {
+    let server = Server::embedded(1);
+    fill(&server);
+    let home =
+        with_policy(&server, "{parallel: 1, parallel-write: 1, with-cluster-configuration: true}").at(place);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let proxy = runtime.block_on(Proxy::before(&place.address()));
+    let text = home.configured().replace(&place.address(), &proxy.url(&place.address()));
+    std::fs::write(home.config(), text).unwrap();
+    let service = home.serve();
+    // GCS has the name in the body; the configuration comes first.
+    let is_configuration = |request: &Request| {
+        request.method != "GET"
+            && [".conf", "uploadType=multipart"].iter().any(|part| request.target.contains(part))
+    };
+    for (hangs, what) in
+        [(Request::is_part as fn(&Request) -> bool, "a part"), (is_configuration, "a small object")]
+    {
+        proxy.strike(usize::MAX, hangs, Kind::StallRequest);
+        service.post("/v1/backups/full/routine", None).is(202);
+        eventually(|| proxy.struck() > 0)
+            .unwrap_or_else(|()| panic!("{what} is not uploaded:\n{}", service.log()));
+        service.post("/v1/backups/cancel/routine", None).is(202);
+        let ended = || service.json("/v1/backups/currentBackup/routine")["full"].is_null();
+        eventually(ended).unwrap_or_else(|()| panic!("{what} still hangs:\n{}", service.log()));
+        assert_eq!(service.backups("full", "routine"), [json!(null); 0]);
+        proxy.heal();
+    }
+    let backup = service.backup("full", "routine").remove(0);
+    assert_eq!(backup["record-count"], RECORDS);
 }
 
 /// Protects: what a service that was killed in the middle left of its backup is gone soon after the next start, parts too,

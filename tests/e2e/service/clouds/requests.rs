@@ -2,18 +2,21 @@
 
 #[path = "../../../../storage/tests/support/proxy.rs"]
 #[allow(dead_code)]
-mod proxy;
+pub mod proxy;
 
 use abs_engine::catalog::{BackupKind, Catalog, namespace_folder, run_folder};
 use chrono::DateTime;
 use futures_util::{StreamExt as _, stream};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use self::proxy::Proxy;
+use self::proxy::{Kind, Proxy, Request};
 use super::{Place, in_every_cloud};
+use crate::service::api::put;
 use crate::service::place::BUCKET;
+use crate::service::support::{Home, ROUTINE, configuration};
+use crate::support::Server;
 
-in_every_cloud!(a_listing_takes_as_few_requests_as_it_says);
+in_every_cloud!(a_listing_takes_as_few_requests_as_it_says, a_storage_that_hangs_hides_no_other);
 
 /// Runs of one namespace each.
 const RUNS: usize = 200;
@@ -55,4 +58,25 @@ fn a_listing_takes_as_few_requests_as_it_says(place: Place) {
         assert_eq!((first, second), (1 + RUNS + RUNS, 1 + RUNS));
         storage.delete_prefix(&abs_storage::ObjectPath::root()).await.unwrap();
     });
+}
+
+/// Protects: a storage that answers and then hangs while it lists hides the backups of no other.
+fn a_storage_that_hangs_hides_no_other(place: Place) {
+    let server = Server::embedded(1);
+    put(&server, 0..10, 1);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let proxy = runtime.block_on(Proxy::before(&place.address()));
+    let folder = format!("tests/hangs-{}-{place:?}", std::process::id());
+    let entry =
+        place.entry(BUCKET, &folder).to_string().replace(&place.address(), &proxy.url(&place.address()));
+    let second = ROUTINE.replacen("routine:", "remote:", 1).replace("storage: disk", "storage: other");
+    let text = configuration(&server, &format!("{ROUTINE}\n{second}"))
+        .replace("\nbackup-policies", &format!("\n  other: {entry}\nbackup-policies"));
+    let service = Home::new(&text).serve();
+    let (here, there) = (service.backup("full", "routine"), service.backup("full", "remote"));
+    assert_eq!(service.json("/v1/backups/full"), json!({"routine": here, "remote": there}));
+    let is_of_runs = |request: &Request| request.method == "GET" && request.target.contains("remote");
+    proxy.strike(usize::MAX, is_of_runs, Kind::StallResponse);
+    assert_eq!(service.json("/v1/backups/full"), json!({"routine": here}));
+    service.logs(&["WARN", "the backups cannot be listed", "remote", "takes too long"]);
 }
