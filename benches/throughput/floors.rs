@@ -1,12 +1,15 @@
 //! How fast the server itself can send and take records.
 
 use std::convert::Infallible;
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use abs_cluster::{
-    BatchFlags, BatchMessage, Cluster, Exists, Generation, PARTITIONS, PartitionCursor, ResultCode, RowHead,
-    RowResults, Scan, ScanEvent, ScanRequest, TTL_NEVER, partition_of,
+    BatchFlags, BatchMessage, Cluster, Exists, Generation, Node, PARTITIONS, PartitionCursor, ResultCode,
+    RowHead, RowResults, Scan, ScanEvent, ScanRequest, TTL_NEVER, partition_of,
 };
 
 use crate::Run;
@@ -18,11 +21,12 @@ const BATCH: usize = 128;
 /// How many different records there are; more records than that repeat them under other digests.
 const DIFFERENT: u32 = 65_536;
 
-/// Scans all partitions over four connections per node and drops what comes.
-pub async fn scan(cluster: &Cluster, namespace: &str) -> Run {
+/// Scans all partitions over four connections per node, a thread for each, and drops what comes, or writes it to files in
+/// a folder as it is, and syncs them.
+pub async fn scan(cluster: &Cluster, namespace: &str, folder: Option<&Path>) -> Run {
     let map = cluster.partition_map(namespace).await.expect("a partition map");
     let start = Instant::now();
-    let mut tasks = tokio::task::JoinSet::new();
+    let mut threads = Vec::new();
     for (index, node) in map.nodes().iter().enumerate() {
         for part in 0..SCANS {
             let range = PARTITIONS / SCANS * part..PARTITIONS / SCANS * (part + 1);
@@ -34,24 +38,44 @@ pub async fn scan(cluster: &Cluster, namespace: &str) -> Run {
                 socket_timeout: Duration::from_secs(30),
                 ..ScanRequest::default()
             };
-            tasks.spawn(async move {
-                let connection = cluster.connection(&node).await.expect("a connection");
-                let mut scan = Scan::start(connection, &request, &partitions).await.expect("a scan");
-                let mut bytes = 0;
-                loop {
-                    let block = scan.next().await.expect("a block");
-                    let length = block.len();
-                    bytes += length;
-                    // The message that ends a scan is a header of its own.
-                    if length == 22 && matches!(block.last(), Some(Ok(ScanEvent::Last(ResultCode::OK)))) {
-                        return bytes;
-                    }
-                }
-            });
+            let file = folder.map(|folder| folder.join(format!("{index}-{part}")));
+            threads.push(std::thread::spawn(move || {
+                let runtime =
+                    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+                runtime.block_on(scan_part(&cluster, &node, &request, &partitions, file.as_deref()))
+            }));
         }
     }
-    let bytes: usize = tasks.join_all().await.into_iter().sum();
+    let bytes: usize = threads.into_iter().map(|thread| thread.join().expect("a scan")).sum();
     Run { seconds: start.elapsed().as_secs_f64(), bytes: bytes as f64, cpu: None, memory: None }
+}
+
+async fn scan_part(
+    cluster: &Cluster,
+    node: &Node,
+    request: &ScanRequest,
+    partitions: &[PartitionCursor],
+    file: Option<&Path>,
+) -> usize {
+    let mut file = file.map(|path| File::create(path).expect("a file"));
+    let connection = cluster.connection(node).await.expect("a connection");
+    let mut scan = Scan::start(connection, request, partitions).await.expect("a scan");
+    let mut bytes = 0;
+    loop {
+        let block = scan.next().await.expect("a block");
+        bytes += block.len();
+        if let Some(file) = &mut file {
+            file.write_all(block.bytes()).expect("a write");
+        }
+        // The message that ends a scan is a header of its own.
+        if block.len() == 22 && matches!(block.last(), Some(Ok(ScanEvent::Last(ResultCode::OK)))) {
+            break;
+        }
+    }
+    if let Some(file) = file {
+        file.sync_all().expect("a sync");
+    }
+    bytes
 }
 
 /// Writes prepared batches over eight connections, each waiting for its answer before it sends the next.

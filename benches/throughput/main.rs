@@ -135,11 +135,12 @@ async fn measure(options: &Options, address: &str) -> Vec<Row> {
         let write = floors::write(&cluster, &namespace, &rows, options.records).await;
         writes.extend((run > 0).then_some(write));
     }
-    let mut scans = Vec::new();
+    let (mut scans, mut copies) = (Vec::new(), Vec::new());
     let mut backups: Vec<Vec<Run>> = vec![Vec::new(); BACKUPS.len()];
     // In turns, so that a slow moment of the machine meets them all.
     for _ in 0..options.runs {
-        scans.push(floors::scan(&cluster, &namespace).await);
+        scans.push(floors::scan(&cluster, &namespace, None).await);
+        copies.push(floors::scan(&cluster, &namespace, Some(folder.path())).await);
         for ((name, flags), runs) in BACKUPS.iter().zip(&mut backups) {
             let target = folder.path().join(name);
             let _ = std::fs::remove_dir_all(&target);
@@ -155,6 +156,7 @@ async fn measure(options: &Options, address: &str) -> Vec<Row> {
     }
     wipe(&cluster, &namespace).await;
     add("floor: scan, read and drop", scans);
+    add("floor: scan to disk", copies);
     for ((name, _), runs) in BACKUPS.iter().zip(backups) {
         add(name, runs);
     }

@@ -154,6 +154,12 @@ pub struct ScanBlock<'a> {
 }
 
 impl ScanBlock<'_> {
+    /// What was not yet read of the block, as it came.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        self.rest
+    }
+
     /// Bytes of the block on the wire that were not yet read.
     #[must_use]
     pub fn len(&self) -> usize {
