@@ -44,9 +44,19 @@ pub(crate) async fn single(
     log: &Logger,
     cancel: &CancellationToken,
 ) -> Result<BackupReport, EngineError> {
-    let StartBackup { cluster, storage, folder, plan } = start;
+    let StartBackup { cluster, storage, folder, mut plan } = start;
+    let created = Utc::now();
+    // The bound for a backup that builds on this one.
+    if plan.cluster_time.is_none() && !plan.no_records {
+        let read = timeout(plan.socket_timeout, cluster.time(&plan.namespace));
+        let read = cancel.run_until_cancelled(read).await.ok_or(EngineError::Canceled)?;
+        plan.cluster_time = read.ok().and_then(Result::ok).flatten();
+        if plan.cluster_time.is_none() {
+            warn!(log, "the clock of the cluster cannot be read");
+        }
+    }
     let limits = BackupLimits::new(&plan, None).divide(1).remove(0);
-    attempt(job, &Place { cluster, storage, folder }, &plan, Utc::now(), &limits, log, cancel).await
+    attempt(job, &Place { cluster, storage, folder }, &plan, created, &limits, log, cancel).await
 }
 
 /// Where one namespace is read and written.
@@ -247,7 +257,6 @@ impl RoutineRun {
     ) -> Result<Prepared, RunError> {
         let settings = &self.settings;
         let canceled = || RunError::Engine(EngineError::Canceled);
-        let selection = self.plan("", None).selection();
         let ask = || async {
             // Questions may be dropped at any moment.
             let asked = cancel.run_until_cancelled(async {
@@ -264,8 +273,9 @@ impl RoutineRun {
                     BackupKind::Full => Foundations::default(),
                     BackupKind::Incremental => {
                         let (catalog, later) = (self.catalog(), later?);
+                        let traits = self.plan("", key.clone()).chain_traits();
                         catalog
-                            .foundations(&settings.name, &namespaces, self.created, &selection, &later)
+                            .foundations(&settings.name, &namespaces, self.created, &traits, &later)
                             .await?
                     }
                 };
@@ -279,7 +289,8 @@ impl RoutineRun {
         }
         if self.kind == BackupKind::Incremental && foundations.of.is_empty() {
             // The routine has full backups, but of other namespaces.
-            return Err(CatalogError::NoBackup { routine: settings.name.clone(), time: self.created }.into());
+            let (routine, time) = (settings.name.clone(), self.created);
+            return Err(CatalogError::NoBackup { routine, time, suspect: None }.into());
         }
         let run = self.folder()?;
         if self.kind == BackupKind::Full && settings.policy.with_cluster_configuration {
@@ -551,8 +562,9 @@ pub(crate) async fn mark_suspects(
         Ok(found) => {
             for backup in &found.marked {
                 warn!(
-                    log, "a backup is dated in the future, as a wrong clock made it: it is left out from now on, and the \
-                          next backup is a full one";
+                    log, "a backup is dated in the future: the clock was ahead when it was made, or is behind now. It is left \
+                          out from now on, and the next backup is a full one; if its time is right, delete the object \
+                          clock-suspect in its folder";
                     "backup" => %backup.key, "dated" => %backup.created
                 );
             }

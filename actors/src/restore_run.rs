@@ -37,6 +37,7 @@ async fn restore_chain(
     cancel: &CancellationToken,
 ) -> Result<RestoreReport, EngineError> {
     let progress = Arc::new(RestoreProgress::default());
+    chain.warnings.iter().for_each(|warning| progress.warn(warning.clone()));
     let begin = BeginChain { progress: Arc::clone(&progress), expected: chain.records };
     job.send(begin).await.map_err(fallen)?;
     let run = ChainRestore::begin(cluster, storage, &chain.links, plan, limits, &progress, cancel).await?;
@@ -57,7 +58,7 @@ pub(crate) async fn single(
 ) -> Result<RestoreReport, EngineError> {
     let StartRestore { cluster, storage, links, plan } = start;
     let limits = RestoreLimits::new(&plan, 1);
-    let chain = Chain { source: plan.source.clone(), links, records: None };
+    let chain = Chain { source: plan.source.clone(), links, records: None, warnings: Vec::new() };
     restore_chain(job, &cluster, &storage, &chain, &plan, &limits, cancel).await
 }
 
@@ -69,6 +70,8 @@ pub(crate) struct Chain {
     pub links: Vec<Link>,
     /// How many records they hold, if that is known.
     pub records: Option<u64>,
+    /// Warnings for the user, one line each.
+    pub warnings: Vec<String>,
 }
 
 /// The work of a restore for a client of the service.

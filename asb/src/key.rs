@@ -63,6 +63,20 @@ impl EncryptionKey {
     }
 }
 
+impl EncryptionKey {
+    /// Tells keys from each other: 64 bits of a hash, from which the key cannot be found.
+    #[must_use]
+    pub fn id(&self) -> String {
+        let mut hash = Sha256::new_with_prefix(b"abs key id\n");
+        match &self.0 {
+            Secret::Aes128(key) => hash.update(key.as_slice()),
+            Secret::Aes256(key) => hash.update(key.as_slice()),
+        }
+        let hash: [u8; 32] = hash.finalize().into();
+        format!("{:016x}", u64::from_be_bytes(*hash.first_chunk().unwrap_or(&[0; 8])))
+    }
+}
+
 impl fmt::Debug for EncryptionKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "EncryptionKey({:?})", self.size())
@@ -116,6 +130,15 @@ mod tests {
     const BODY: &str = include_str!("../../tests/golden/test-key.b64");
     /// The Ed25519 key of RFC 8410, section 10.3.
     const ED25519: &str = "MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC";
+
+    /// Protects: the id of a key stays what it is, and each key has its own.
+    #[test]
+    fn an_id_tells_keys_from_each_other() {
+        let id = |size| EncryptionKey::from_pem_or_base64(BODY, size).unwrap().id();
+        let (short, long) = (id(KeySize::Aes128), id(KeySize::Aes256));
+        assert!(short != long && short.len() == 16, "{short} {long}");
+        assert_eq!(id(KeySize::Aes128), short);
+    }
 
     fn pem(label: &str, body: &str, end: &str) -> String {
         let body: String = body.split_whitespace().collect();

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use abs_asb::{Encoder, KeySize, Udf, Version};
+use abs_asb::{Encoder, EncryptionKey, Udf, Version};
 use abs_cluster::{
     Cluster, ClusterError, Indexes, Masking, Node, PARTITIONS, PartitionCursor, PartitionMap, ScanFilter,
     ScanRequest,
@@ -236,6 +236,25 @@ impl BackupRun {
         checked.unwrap_or(Err(EngineError::Canceled))
     }
 
+    /// What to tell the user of a sealed backup that lacks records. Some may have been changed since it began, but a cluster
+    /// whose clock was ahead has stamped records with times that no clock has reached.
+    fn check_sealed(&self, records: u64) -> Option<String> {
+        let (plan, before) = (&self.plan, self.nodes.records());
+        let is_whole = plan.sealed
+            && plan.bins.is_empty()
+            && plan.partitions == PartitionChoice::All
+            && Selection::of(plan) == Selection::All;
+        let missing = before.saturating_sub(records);
+        (is_whole && missing > before / 100).then(|| {
+            format!(
+                "namespace {}: {missing} of {before} records are not in this sealed backup, because their last updates are \
+                 later than its beginning: if they were not changed meanwhile, the cluster's clock was ahead, and only a \
+                 backup without sealed contains them",
+                plan.namespace
+            )
+        })
+    }
+
     /// Writes metadata.yaml; no result if the run was canceled meanwhile and the storage hangs.
     async fn publish(&self) -> Option<Result<BackupReport, EngineError>> {
         let plan = &self.plan;
@@ -251,12 +270,7 @@ impl BackupRun {
             secondary_index_count: self.indexes.secondary.len() as u64,
             udf_count: self.udf_count,
             compression: if plan.compression.is_some() { "ZSTD" } else { "NONE" }.to_owned(),
-            encryption: match plan.encryption.as_ref().map(abs_asb::EncryptionKey::size) {
-                None => "NONE",
-                Some(KeySize::Aes128) => "AES128",
-                Some(KeySize::Aes256) => "AES256",
-            }
-            .to_owned(),
+            encryption: plan.encryption_mode().to_owned(),
             set_indexes: self
                 .indexes
                 .sets
@@ -264,6 +278,7 @@ impl BackupRun {
                 .map(|index| (index.name.clone(), index.set.clone()))
                 .collect(),
             selection: Some(plan.selection()),
+            encryption_key: plan.encryption.as_ref().map(EncryptionKey::id),
             from_bound: plan.modified_after.filter(|_| plan.from.is_some()),
             cluster_created: plan
                 .cluster_time
@@ -277,6 +292,7 @@ impl BackupRun {
         let mut warnings = self.warnings().to_vec();
         let unknown = self.indexes.unknown.iter();
         warnings.extend(unknown.map(|(name, why)| format!("index {name} was left out: {why}")));
+        warnings.extend(self.check_sealed(metadata.record_count));
         match self.check_nodes().await {
             Ok(warning) => warnings.extend(warning),
             Err(e) => return Some(Err(e)),

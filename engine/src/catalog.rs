@@ -43,7 +43,7 @@ pub mod sweep;
 pub(crate) mod testing;
 
 pub use backup::{Backup, CatalogError, Listed, Moment, Unreadable};
-pub use chain::{Base, Chain, ChainError, Foundation, Foundations, FullDue};
+pub use chain::{Base, Chain, ChainError, ChainTraits, Foundation, Foundations, FullDue};
 pub use layout::{BackupKind, namespace_folder, run_folder};
 pub use listing::Catalog;
 pub use retention::expired;

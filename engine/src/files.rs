@@ -8,7 +8,7 @@ use std::sync::Arc;
 use abs_asb::EncryptionKey;
 use abs_storage::{ErrorKind, ObjectInfo, ObjectPath, Storage, StorageError, Verb};
 
-use crate::blocks::{BlockSource, SharedFile, TextBlock};
+use crate::blocks::{BlockSource, FileKind, SharedFile, TextBlock};
 use crate::catalog::MARK_FILE;
 use crate::catalog::suspects::is_dated_later;
 use crate::error::EngineError;
@@ -47,22 +47,34 @@ pub struct FoundBackup {
     pub is_suspect: bool,
 }
 
-/// The backups below a folder, one for each metadata.yaml. None when there are only files without one; fails when there
-/// are no files either.
-pub async fn find_backups(
-    storage: &dyn Storage,
-    folder: &ObjectPath,
-) -> Result<Vec<FoundBackup>, EngineError> {
-    let mut backups = Vec::new();
-    let Found { metadata, marks, .. } = find(storage, folder).await?;
+/// What is below a folder.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FoundBackups {
+    /// The backups, one for each metadata.yaml.
+    pub backups: Vec<FoundBackup>,
+    /// Folders with files that belong to none of them.
+    pub bare: Vec<ObjectPath>,
+}
+
+/// The backups below a folder. Fails when there are no files.
+pub async fn find_backups(storage: &dyn Storage, folder: &ObjectPath) -> Result<FoundBackups, EngineError> {
+    let mut found = FoundBackups::default();
+    let Found { files, metadata, marks } = find(storage, folder).await?;
+    for file in &files {
+        let folder = file.path.parent().unwrap_or_else(ObjectPath::root);
+        let owners = metadata.iter().filter_map(|object| object.path.parent());
+        if !found.bare.contains(&folder) && owners.into_iter().all(|owner| !file.path.is_within(&owner)) {
+            found.bare.push(folder);
+        }
+    }
     for object in metadata {
         let folder = object.path.parent().unwrap_or_else(ObjectPath::root);
         let metadata = read_metadata(storage, &object.path).await?;
         let is_marked = marks.iter().any(|mark| mark.parent().as_ref() == Some(&folder));
         let is_suspect = is_marked || is_dated_later(metadata.created, object.modified);
-        backups.push(FoundBackup { folder, metadata, is_suspect });
+        found.backups.push(FoundBackup { folder, metadata, is_suspect });
     }
-    Ok(backups)
+    Ok(found)
 }
 
 /// The namespace that the files below a folder were made from, as the first of them says.
@@ -75,14 +87,23 @@ pub async fn namespace_of(
     found.check_readable(&**storage)?;
     let file =
         found.files.first().ok_or_else(|| EngineError::NoFiles { folder: place(&**storage, folder) })?;
-    let source = BlockSource::new(Arc::clone(storage), key, None, Arc::default());
+    let kind = read_kind(storage, file, key).await?;
+    Ok(String::from_utf8_lossy(&kind.header.namespace).into_owned())
+}
+
+/// What a file is, by its header: fails when it cannot be read with this key.
+pub(crate) async fn read_kind(
+    storage: &Arc<dyn Storage>,
+    file: &ObjectInfo,
+    key: Option<EncryptionKey>,
+) -> Result<FileKind, EngineError> {
+    let source = BlockSource::new(Arc::clone(storage), key, None, Arc::default()).reading_cut_files(true);
     let mut block = TextBlock::default();
     SharedFile::new(file.path.clone()).next(&source, &mut block).await?;
-    let kind = block.kind.ok_or_else(|| EngineError::BadFile {
+    block.kind.ok_or_else(|| EngineError::BadFile {
         file: file.path.to_string(),
         what: "has no header that names its namespace".to_owned(),
-    })?;
-    Ok(String::from_utf8_lossy(&kind.header.namespace).into_owned())
+    })
 }
 
 /// Looks for a backup; fails when there is none.

@@ -218,7 +218,8 @@ fn join(folder: &ObjectPath, name: &str) -> Result<ObjectPath, EngineError> {
 
 /// A folder as the user knows it.
 pub(crate) fn place(storage: &dyn Storage, folder: &ObjectPath) -> String {
-    if folder.is_root() { storage.describe() } else { format!("{}/{folder}", storage.describe()) }
+    let place = storage.describe();
+    if folder.is_root() { place } else { format!("{}/{folder}", place.trim_end_matches('/')) }
 }
 
 #[cfg(test)]

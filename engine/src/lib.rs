@@ -51,7 +51,7 @@ pub use backup::{BackupReport, BackupRun};
 pub use error::EngineError;
 #[cfg(feature = "faults")]
 pub use fault::{Fault, FaultPoint};
-pub use files::{FileQueue, FileTask, FileTaskId, FoundBackup, find_backups, namespace_of};
+pub use files::{FileQueue, FileTask, FileTaskId, FoundBackup, FoundBackups, find_backups, namespace_of};
 pub use inspect::{FileReport, FolderReport, inspect};
 pub use limits::{BackupLimits, NamespaceLimits, RestoreLimits};
 pub use links::{Folder, LinkError, links_of};

@@ -1,11 +1,11 @@
 //! From folders of backups to the links of a chain.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use abs_storage::ObjectPath;
 use chrono::{DateTime, Utc};
 
-use crate::catalog::{MARK_FILE, Moment};
+use crate::catalog::{BackupKind, MARK_FILE, Moment};
 use crate::files::FoundBackup;
 use crate::metadata::Metadata;
 use crate::restore::Link;
@@ -44,6 +44,12 @@ pub enum LinkError {
         "none of the folders is a full backup: a chain begins with one; --unordered restores them as one"
     )]
     NoFull,
+    /// Folders without a metadata.yaml have no time.
+    #[error("{folder} has no metadata.yaml, so its time is unknown: it cannot be restored with --time")]
+    NoTime {
+        /// The folder.
+        folder: ObjectPath,
+    },
     /// The time of a backup is wrong.
     #[error(
         "{folder} is marked {MARK_FILE}, or dated later than it was written: its place in a chain is unknown; restore it \
@@ -76,11 +82,18 @@ pub enum Folder {
 impl Folder {
     /// Its path.
     #[must_use]
-    pub fn into_path(self) -> ObjectPath {
+    pub fn path(&self) -> &ObjectPath {
         match self {
             Self::Backup(FoundBackup { folder, .. }) | Self::Bare(folder) => folder,
         }
     }
+}
+
+/// Whether a backup is a full one. Before 3.0 metadata.yaml did not say it, but the folder of the run.
+fn is_full(folder: &ObjectPath, metadata: &Metadata) -> bool {
+    let is_silent = metadata.compression.is_empty();
+    let is_incremental = folder.parts().any(|part| part == BackupKind::Incremental.as_str());
+    metadata.is_full() && !(is_silent && is_incremental)
 }
 
 /// The chain that folders make, the newest link first, up to `time` if there is one.
@@ -92,9 +105,11 @@ impl Folder {
 /// When the folders are not one chain.
 pub fn links_of(folders: Vec<Folder>, time: Option<DateTime<Utc>>) -> Result<Vec<Link>, LinkError> {
     let is_alone = folders.len() == 1;
+    let mut named = HashSet::new();
     let mut described: BTreeMap<DateTime<Utc>, Vec<(ObjectPath, Metadata)>> = BTreeMap::new();
     let mut bare = Vec::new();
-    for folder in folders {
+    // A folder that is named twice is one.
+    for folder in folders.into_iter().filter(|folder| named.insert(folder.path().clone())) {
         match folder {
             Folder::Backup(FoundBackup { folder, is_suspect: true, .. }) if !is_alone => {
                 return Err(LinkError::Suspect { folder });
@@ -108,12 +123,16 @@ pub fn links_of(folders: Vec<Folder>, time: Option<DateTime<Utc>>) -> Result<Vec
     if let (Some((with, _)), Some(without)) = (described.values().flatten().next(), bare.first()) {
         return Err(LinkError::Mixed { with: with.clone(), without: without.clone() });
     }
-    if !bare.is_empty() {
-        return Ok(vec![Link { folders: bare }]);
+    if let Some(folder) = bare.first() {
+        return match time {
+            Some(_) => Err(LinkError::NoTime { folder: folder.clone() }),
+            None => Ok(vec![Link { folders: bare }]),
+        };
     }
     described.retain(|created, _| time.is_none_or(|time| *created <= time));
-    let is_full = |link: &[(ObjectPath, Metadata)]| link.iter().any(|(_, metadata)| metadata.is_full());
-    let fulls: Vec<_> = described.iter().filter(|(_, link)| is_full(link)).collect();
+    let has_full =
+        |link: &[(ObjectPath, Metadata)]| link.iter().any(|(folder, metadata)| is_full(folder, metadata));
+    let fulls: Vec<_> = described.iter().filter(|(_, link)| has_full(link)).collect();
     let full = match (&fulls[..], time) {
         ([], _) if described.is_empty() => return Err(LinkError::Empty { time }),
         ([], _) => return Err(LinkError::NoFull),
@@ -129,7 +148,9 @@ pub fn links_of(folders: Vec<Folder>, time: Option<DateTime<Utc>>) -> Result<Vec
         if let Some((folder, metadata)) = gap {
             return Err(LinkError::Gap { folder: folder.clone(), from: metadata.from });
         }
-        covered = created;
+        // What was written with --modified-after names a time of the cluster's clock.
+        let by_cluster = link.iter().filter_map(|(_, metadata)| metadata.cluster_created).min();
+        covered = created.max(by_cluster.unwrap_or(created));
         links.push(Link { folders: link.into_iter().map(|(folder, _)| folder).collect() });
     }
     links.reverse();
@@ -177,6 +198,18 @@ mod tests {
         // Cumulative.
         let folders = vec![backup("c", 30, Some(10)), backup("a", 10, None), backup("b", 20, Some(10))];
         assert_eq!(names(folders, None).unwrap(), "c b a");
+        // Before 3.0.
+        let old = |name, created| {
+            let Folder::Backup(mut found) = backup(name, created, None) else { unreachable!() };
+            found.metadata.compression.clear();
+            Folder::Backup(found)
+        };
+        let folders = vec![old("r/incremental/2/c", 30), old("r/backup/1/a", 10)];
+        assert_eq!(names(folders, Some(30)).unwrap(), "r/incremental/2/c r/backup/1/a");
+        assert_eq!(names(vec![backup("incremental/a", 10, None)], None).unwrap(), "incremental/a");
+        // Named twice.
+        let folders = vec![backup("a", 10, None), backup("b", 20, Some(10)), backup("a", 10, None)];
+        assert_eq!(names(folders, None).unwrap(), "b a");
         // Parts of one backup.
         let folders = vec![backup("x", 10, None), backup("b", 20, Some(10)), backup("y", 10, None)];
         assert_eq!(names(folders, None).unwrap(), "b x+y");
@@ -187,6 +220,7 @@ mod tests {
     #[test]
     fn what_is_no_chain_is_refused() {
         let two = || vec![backup("a", 10, None), backup("b", 20, None), backup("c", 30, Some(20))];
+        assert!(matches!(names(vec![bare("x")], Some(1)), Err(LinkError::NoTime { .. })));
         assert!(matches!(names(two(), None), Err(LinkError::SeveralFull { .. })));
         assert_eq!(names(two(), Some(30)).unwrap(), "c b");
         assert_eq!(names(two(), Some(15)).unwrap(), "a");

@@ -75,6 +75,9 @@ pub struct Metadata {
         skip_serializing_if = "Option::is_none"
     )]
     pub cluster_created: Option<DateTime<Utc>>,
+    /// Tells the key from others; other tools and older versions don't say. Other readers pass this key over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encryption_key: Option<String>,
     /// Values of masked bins may be redacted ones (`allow-masked`): a restore would write them over the real ones. Other
     /// readers pass this key over.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

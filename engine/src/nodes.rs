@@ -66,6 +66,11 @@ impl NodesBefore {
         Ok(Some(format!("namespace {namespace}: nodes restarted or left during the restore: {away}")))
     }
 
+    /// Records of the namespace, each counted once.
+    pub(crate) fn records(&self) -> u64 {
+        self.statistics.master_objects
+    }
+
     /// How many nodes may be away without a loss of records: as many as there are further copies.
     fn spare(&self) -> usize {
         usize::try_from(self.statistics.replication_factor.saturating_sub(1)).unwrap_or(usize::MAX)

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use abs_asb::EncryptionKey;
+use abs_asb::{EncryptionKey, KeySize};
 use abs_cluster::ClusterTime;
 use abs_config::{
     BackupSettings, Bandwidth, Compression, Existing, RecordRate, RestoreSettings, Retry, SizeMb,
 };
 use chrono::{DateTime, Utc};
+
+use crate::catalog::ChainTraits;
 
 #[cfg(feature = "faults")]
 use crate::fault::Fault;
@@ -131,6 +133,28 @@ impl BackupPlan {
             retry: RETRY,
             #[cfg(feature = "faults")]
             fault: None,
+        }
+    }
+}
+
+impl BackupPlan {
+    /// `NONE`, `AES128` or `AES256`.
+    #[must_use]
+    pub fn encryption_mode(&self) -> &'static str {
+        match self.encryption.as_ref().map(EncryptionKey::size) {
+            None => "NONE",
+            Some(KeySize::Aes128) => "AES128",
+            Some(KeySize::Aes256) => "AES256",
+        }
+    }
+
+    /// What the backups of a chain have in common.
+    #[must_use]
+    pub fn chain_traits(&self) -> ChainTraits {
+        ChainTraits {
+            selection: self.selection(),
+            encryption: self.encryption_mode().to_owned(),
+            encryption_key: self.encryption.as_ref().map(EncryptionKey::id),
         }
     }
 }

@@ -210,7 +210,7 @@ impl RestoreSnapshot {
 
 impl RestoreProgress {
     /// Adds a warning for the user, one line.
-    pub(crate) fn warn(&self, line: String) {
+    pub fn warn(&self, line: String) {
         self.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(line);
     }
 

@@ -23,7 +23,7 @@ use crate::blocks::BlockSource;
 use crate::catalog::listing::AT_ONCE;
 use crate::decided::{DecidedDigests, DigestCollector, KEY};
 use crate::error::EngineError;
-use crate::files::{FileQueue, find, read_metadata};
+use crate::files::{FileQueue, find, read_kind, read_metadata};
 use crate::folder::place;
 use crate::limits::RestoreLimits;
 use crate::metadata::Metadata;
@@ -92,6 +92,8 @@ struct FoundLink {
     metadata: Vec<Metadata>,
     /// False when a part of it has no metadata.yaml.
     is_described: bool,
+    /// Whether it is of several folders.
+    has_several: bool,
 }
 
 /// The link under way.
@@ -143,7 +145,7 @@ impl ChainRestore {
     ) -> Result<Arc<Self>, EngineError> {
         let outcome = Arc::new(Outcome::new(cancel));
         let asked = outcome.stop.run_until_cancelled(async {
-            let looks: Vec<_> = links.iter().map(|link| look(&**storage, link, plan, progress)).collect();
+            let looks: Vec<_> = links.iter().map(|link| look(storage, link, plan, progress)).collect();
             let links: Vec<_> = stream::iter(looks).buffered(AT_ONCE).try_collect().await?;
             // Fails when the namespace does not exist, before anything is read.
             let statistics = cluster.statistics(&plan.destination).await?;
@@ -157,7 +159,8 @@ impl ChainRestore {
             links.reverse();
             progress.warn(format!(
                 "the backups of namespace {} may hold different bins of its records, so they are restored bin by bin, the \
-                 oldest first: bins that were removed come back, and so do records whose newest version has expired",
+                 oldest first: bins that were removed come back, and so do records whose newest version has expired; the policy \
+                 decides about each backup of a record that none of them has written yet",
                 plan.source
             ));
         }
@@ -318,13 +321,21 @@ impl ChainRestore {
         self.outcome.stop.cancel();
         let counts = self.progress.snapshot();
         if counts.fresher > 0 {
-            self.progress.warn(format!(
-                "{} of {} records of namespace {} were left alone because the cluster holds the same or a later generation of \
-                 them: to overwrite these, restore with no-generation",
-                counts.fresher,
-                counts.read - counts.superseded,
-                self.plan.destination
-            ));
+            let (fresher, all) = (counts.fresher, counts.read - counts.superseded);
+            let namespace = &self.plan.destination;
+            // Folders that are restored together, and backups restored bin by bin, may hold a record more than once.
+            let repeats = self.by_bins || self.links.iter().any(|link| link.has_several);
+            self.progress.warn(if repeats {
+                format!(
+                    "{fresher} of {all} versions of records of namespace {namespace} were left alone because the cluster, or \
+                     another of the backups restored together, holds the same or a later generation"
+                )
+            } else {
+                format!(
+                    "{fresher} of {all} records of namespace {namespace} were left alone because the cluster holds the same or a \
+                     later generation of them: to overwrite these, restore with no-generation"
+                )
+            });
         }
         Ok(RestoreReport { counts, conflicting_indexes, warnings: self.progress.warnings() })
     }
@@ -432,17 +443,28 @@ async fn clock_ahead(cluster: &Cluster, namespace: &str) -> i32 {
 
 /// Looks for the backups of a link.
 async fn look(
-    storage: &dyn Storage,
+    storage: &Arc<dyn Storage>,
     link: &Link,
     plan: &RestorePlan,
     progress: &RestoreProgress,
 ) -> Result<FoundLink, EngineError> {
+    let files = Arc::clone(storage);
+    let storage = &**storage;
     let places: Vec<_> = link.folders.iter().map(|folder| place(storage, folder)).collect();
-    let mut all =
-        FoundLink { place: places.join(", "), files: Vec::new(), metadata: Vec::new(), is_described: true };
+    let mut all = FoundLink {
+        place: places.join(", "),
+        files: Vec::new(),
+        metadata: Vec::new(),
+        is_described: true,
+        has_several: places.len() > 1,
+    };
     for (folder, place) in link.folders.iter().zip(places) {
         let found = find(storage, folder).await?;
         found.check_readable(storage)?;
+        // A file of each tells whether the key is right; the smallest is read in one request.
+        if let Some(file) = found.files.last() {
+            read_kind(&files, file, plan.encryption.clone()).await?;
+        }
         // Records of several backups at once would overwrite each other in no order.
         match &found.metadata[..] {
             [] => {

@@ -185,6 +185,7 @@ fn summary(report: &BackupReport, as_json: bool, folder: &str) -> String {
             "namespace": m.namespace,
             "directory": folder,
             "created": m.created,
+            "cluster-created": m.cluster_created,
             "finished": m.finished,
             "record-count": m.record_count,
             "byte-count": m.byte_count,

@@ -35,6 +35,11 @@ impl OtherStorage {
         Ok(Some(abs_storage::open(&settings)))
     }
 
+    /// True without another storage.
+    pub(super) fn is_this_machine(&self) -> bool {
+        self.storage.is_none()
+    }
+
     /// A folder in that storage, or of this machine; there `check` has a look at it first.
     pub(super) fn folder(
         &self,

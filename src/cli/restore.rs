@@ -8,7 +8,7 @@ use abs_actors::{JobCounters, JobEnd, StartRestore};
 use abs_cluster::ResultCode;
 use abs_config::{Bandwidth, NamespaceMap, RecordRate};
 use abs_engine::{
-    EngineError, Folder, FoundBackup, Link, RestorePlan, RestoreReport, find_backups, links_of,
+    EngineError, Folder, FoundBackup, FoundBackups, Link, RestorePlan, RestoreReport, find_backups, links_of,
 };
 use abs_storage::{ObjectPath, Storage};
 use chrono::{DateTime, Utc};
@@ -135,9 +135,10 @@ impl Arguments {
         let found = find_folders(&*storage, folders, search.then_some(namespace)).await;
         let found = found.map_err(Failure::job)?;
         let links = if self.unordered {
-            vec![Link { folders: found.into_iter().map(Folder::into_path).collect() }]
+            vec![Link { folders: found.iter().map(|folder| folder.path().clone()).collect() }]
         } else {
-            let right = found.into_iter().filter(|folder| !search || is_right(folder)).collect();
+            let root = if self.place.is_this_machine() { "/" } else { "" };
+            let right = found.into_iter().filter(|folder| !search || is_right(folder, root)).collect();
             links_of(right, self.time).map_err(Failure::usage)?
         };
         Ok((storage, links))
@@ -216,12 +217,13 @@ async fn find_folders(
 ) -> Result<Vec<Folder>, EngineError> {
     let mut all = Vec::new();
     for folder in folders {
-        let mut backups = find_backups(storage, &folder).await?;
+        let FoundBackups { mut backups, bare } = find_backups(storage, &folder).await?;
         match (namespace, backups.len()) {
             (_, 0) => all.push(Folder::Bare(folder)),
             (Some(namespace), _) => {
                 backups.retain(|backup| backup.metadata.namespace == namespace);
                 all.extend(backups.into_iter().map(Folder::Backup));
+                all.extend(bare.into_iter().map(Folder::Bare));
             }
             // Several backups in one folder of the list are refused when it is read.
             (None, _) => {
@@ -233,10 +235,10 @@ async fn find_folders(
 }
 
 /// Leaves out a backup that no chain can use.
-fn is_right(folder: &Folder) -> bool {
+fn is_right(folder: &Folder, root: &str) -> bool {
     let Folder::Backup(FoundBackup { folder, is_suspect: true, .. }) = folder else { return true };
     view::complain(&view::shown(&format!(
-        "warning: {folder} is left out because its time is wrong (clock-suspect): restore it alone with --directory"
+        "warning: {root}{folder} is left out because its time is wrong (clock-suspect): restore it alone with --directory"
     )));
     false
 }

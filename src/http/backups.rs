@@ -77,9 +77,10 @@ struct BackupDetails {
     warnings: Vec<String>,
 }
 
-/// The warning about a backup that a wrong clock dated too late.
-const SUSPECT: &str = "it is dated later than it was made, because the clock was wrong: restores to a point in time and later \
-                       backups pass it over; it can be restored by its key";
+/// The warning about a backup that was dated in the future when it was found.
+const SUSPECT: &str = "it was dated in the future when it was found, so a clock was wrong: restores to a point in time and later \
+                       backups pass it over; it can be restored by its key, and if its time is right, delete the object \
+                       clock-suspect in its folder";
 
 impl BackupDetails {
     fn new(backup: &Backup, storage: &Storage) -> Self {

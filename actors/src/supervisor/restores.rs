@@ -8,7 +8,7 @@ use abs_config::{
     Namespace, RestoreRequestSettings, RestoreSettings, RestoreTimestampSettings, Settings, StorageSettings,
 };
 use abs_engine::catalog::{BackupKind, Catalog, CatalogError};
-use abs_engine::{EngineError, FoundBackup, Link, Metadata, find_backups, namespace_of};
+use abs_engine::{EngineError, FoundBackup, FoundBackups, Link, Metadata, find_backups, namespace_of};
 use abs_storage::{ErrorKind, ObjectPath};
 use actix::{AsyncContext as _, Handler, ResponseFuture};
 use chrono::{DateTime, Utc};
@@ -203,7 +203,9 @@ async fn chains(
     let (routine, time) = (&request.routine, DateTime::<Utc>::from(request.time.to_system_time()));
     let mut namespaces = catalog.namespaces_at(routine, time).await.map_err(invalid)?;
     if namespaces.is_empty() {
-        return Err(invalid(CatalogError::NoBackup { routine: routine.clone(), time }));
+        let all = catalog.list(routine, BackupKind::Full, ..).await.map_err(invalid)?.backups;
+        let suspect = all.into_iter().find(|full| !full.is_trusted()).map(|full| full.key);
+        return Err(invalid(CatalogError::NoBackup { routine: routine.clone(), time, suspect }));
     }
     if !configured.is_empty() {
         // What the routine backed up once and does no more is not wanted; what its last full backup failed to take is.
@@ -226,7 +228,15 @@ async fn chains(
     let chains = catalog.chains(routine, &namespaces, time).await.map_err(invalid)?;
     let mut planned = Vec::new();
     for (source, chain) in chains {
-        let backups: Vec<_> = chain.map_err(invalid)?.backups().rev().cloned().collect();
+        let chain = chain.map_err(invalid)?;
+        let passed_over = chain.passed_over.iter().map(|folder| {
+            format!(
+                "{folder} was written later than what is restored, but is left out, because its time is wrong (clock-suspect): \
+                 restore it by its path"
+            )
+        });
+        let warnings = passed_over.collect();
+        let backups: Vec<_> = chain.backups().rev().cloned().collect();
         for backup in &backups {
             check_encryption(&request.policy, &backup.key, &backup.metadata)?;
         }
@@ -234,6 +244,7 @@ async fn chains(
             source,
             records: Some(backups.iter().map(|backup| backup.metadata.record_count).sum()),
             links: backups.into_iter().map(|backup| Link::from(backup.key)).collect(),
+            warnings,
         });
     }
     Ok(planned)
@@ -245,7 +256,8 @@ async fn chains_in(catalog: &Catalog, request: &RestoreRequestSettings) -> Resul
     let folder = folder.map_err(|e| RequestError::Invalid(format!("backup-data-path: {e}")))?;
     let storage = catalog.storage();
     reach(catalog).await?;
-    let found = find_backups(&**storage, &folder).await.map_err(|e| unreadable(&e))?;
+    let FoundBackups { backups: found, bare } =
+        find_backups(&**storage, &folder).await.map_err(|e| unreadable(&e))?;
     let map = request.policy.namespace.as_ref();
     if found.is_empty() {
         let source = if let Some(map) = map {
@@ -255,7 +267,7 @@ async fn chains_in(catalog: &Catalog, request: &RestoreRequestSettings) -> Resul
             let key = key.await.map_err(invalid)?;
             namespace_of(storage, &folder, key).await.map_err(|e| unreadable(&e))?
         };
-        return Ok(vec![Chain { source, links: vec![folder.into()], records: None }]);
+        return Ok(vec![Chain { source, links: vec![folder.into()], records: None, warnings: Vec::new() }]);
     }
     let mut chains: Vec<Chain> = Vec::new();
     for FoundBackup { folder, metadata, .. } in &found {
@@ -273,7 +285,13 @@ async fn chains_in(catalog: &Catalog, request: &RestoreRequestSettings) -> Resul
         }
         check_encryption(&request.policy, folder, metadata)?;
         let (source, records) = (metadata.namespace.clone(), Some(metadata.record_count));
-        chains.push(Chain { source, links: vec![folder.clone().into()], records });
+        chains.push(Chain { source, links: vec![folder.clone().into()], records, warnings: Vec::new() });
+    }
+    if let Some(bare) = bare.first() {
+        return Err(RequestError::Invalid(format!(
+            "backup-data-path: {bare} has files but no metadata.yaml, {} has one: name the folder of one backup",
+            found[0].folder
+        )));
     }
     if let Some(map) = map {
         let names: Vec<_> = chains.iter().map(|chain| chain.source.clone()).collect();

@@ -140,6 +140,40 @@ async fn a_clock_that_was_ahead_spoils_nothing() {
     }
 }
 
+/// Protects: a clock that was behind for a moment costs no backup: what seemed to be of the future stays until as many full
+/// backups as retention keeps were made since, a restore says what it leaves out, and without the mark all is as before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_was_behind_deletes_nothing() {
+    let noon = time("2026-01-01T12:30:00Z");
+    let policy = "  p: {retry-policy: {base-timeout: 1, max-retries: 0}, retention: {full: 3}}\n";
+    let mut world = World::start(&noon.to_rfc3339(), policy, YEARLY).await;
+    world.write("test", 0..20).await;
+    assert_eq!(back_up(&mut world, Full).await, Full);
+    world.put("test", [(0, 100)]).await;
+    pause().await;
+    assert_eq!(back_up(&mut world, Incremental).await, Incremental);
+    let then = world.clock.now();
+    let good: Vec<_> = [list(&world, Full).await, list(&world, Incremental).await].concat();
+    world.clock.jump(noon - HOUR);
+    assert_eq!(back_up(&mut world, Full).await, Full);
+    world.clock.jump(noon + HOUR);
+    assert_eq!(back_up(&mut world, Full).await, Full);
+    let fulls = list(&world, Full).await;
+    assert_eq!(fulls.iter().filter(|full| !full.is_trusted()).count(), 1);
+    assert_eq!(fulls.len() + list(&world, Incremental).await.len(), 4, "nothing was deleted");
+    let catalog = Catalog::new(std::sync::Arc::new(abs_storage::Local::new(world.folder.path())));
+    let passed_over = catalog.chain("daily", "test", then).await.unwrap().passed_over;
+    assert!(passed_over.is_empty(), "what was written later is not left out: {passed_over:?}");
+    for backup in &good {
+        std::fs::remove_file(world.folder.path().join(backup.key.as_str()).join("clock-suspect")).unwrap();
+    }
+    assert_eq!(restored(&world, then).await[&digest(0)], 100);
+    // Three full backups have been made since.
+    world.clock.set(noon + HOUR * 2);
+    assert_eq!(back_up(&mut world, Full).await, Full);
+    until("retention", async || list(&world, Full).await.len() == 3).await;
+}
+
 /// Protects: when the very first full backup has a wrong time, the next backup is a full one at once, also after a restart, and
 /// also when that time has come.
 #[tokio::test(flavor = "multi_thread")]

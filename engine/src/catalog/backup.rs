@@ -9,6 +9,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 
 use crate::Metadata;
 use crate::catalog::BackupKind;
+use crate::catalog::chain::suspect_hint;
 
 /// A backup of one namespace: it has a metadata.yaml, so it is whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,12 +114,18 @@ pub enum CatalogError {
     #[error(transparent)]
     Chain(#[from] super::ChainError),
     /// No full backup was made until then.
-    #[error("routine {routine} has no full backup at or before {}", Moment(*.time))]
+    #[error(
+        "routine {routine} has no full backup at or before {}{}",
+        Moment(*.time),
+        .suspect.as_ref().map(suspect_hint).unwrap_or_default()
+    )]
     NoBackup {
         /// The routine.
         routine: String,
         /// Until when it was looked for.
         time: DateTime<Utc>,
+        /// The folder of one whose time is wrong.
+        suspect: Option<ObjectPath>,
     },
     /// A backup was made without the configuration of its cluster.
     #[error("{run} holds no cluster configuration: its policy was without with-cluster-configuration")]

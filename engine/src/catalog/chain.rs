@@ -12,8 +12,8 @@
 //!   to say so would be a lie: a [`ChainError`] names the moment, and the last one that can be restored.
 //!
 //! A backup whose time is wrong ([`suspects`](super::suspects)) belongs to no chain. An incremental backup builds on
-//! those of the same selection only; those of other tools and older versions do not say theirs, and are taken to have the
-//! same, so that a routine goes on when the service in front of it is exchanged.
+//! those of the same selection and encryption only ([`ChainTraits`]); those of other tools and older versions do not say
+//! all of theirs, and are taken to have the same, so that a routine goes on when the service in front of it is exchanged.
 //!
 //! Older versions, whose metadata has no `compression` yet, say less: no `from` at all, or one that may name an empty
 //! run that left nothing. Their backups are taken to follow each other without a gap, as those versions took them.
@@ -25,7 +25,7 @@ use std::time::SystemTime;
 use abs_storage::ObjectPath;
 use chrono::{DateTime, SubsecRound as _, Utc};
 
-use super::{Backup, BackupKind, Catalog, Listed, Misdated, Moment, Result, Unreadable};
+use super::{Backup, BackupKind, Catalog, Listed, MARK_FILE, Misdated, Moment, Result, Unreadable};
 
 /// What a restore to a moment takes, of one namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub struct Chain {
     pub full: Backup,
     /// The incremental ones to apply after it, the oldest first.
     pub incrementals: Vec<Backup>,
+    /// Backups that were written later than all of these, but have a wrong time and so no place in the chain.
+    pub passed_over: Vec<ObjectPath>,
 }
 
 impl Chain {
@@ -78,6 +80,33 @@ pub struct Foundations {
     pub full_due: Option<FullDue>,
 }
 
+/// What the backups of a chain have in common: a chain is of one part of the namespace, and is restored with one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChainTraits {
+    /// The `selection` of metadata.yaml.
+    pub selection: String,
+    /// `NONE`, `AES128` or `AES256`.
+    pub encryption: String,
+    /// Which key.
+    pub encryption_key: Option<String>,
+}
+
+impl ChainTraits {
+    /// How a backup differs, as far as it says.
+    fn difference(&self, backup: &Backup) -> Option<FullDue> {
+        let metadata = &backup.metadata;
+        let folder = || backup.key.clone();
+        if metadata.selection.as_ref().is_some_and(|other| *other != self.selection) {
+            return Some(FullDue::Selection { backup: folder() });
+        }
+        let is_other_mode =
+            !metadata.encryption.is_empty() && !metadata.encryption.eq_ignore_ascii_case(&self.encryption);
+        let keys = metadata.encryption_key.as_ref().zip(self.encryption_key.as_ref());
+        let is_other_key = keys.is_some_and(|(other, key)| other != key);
+        (is_other_mode || is_other_key).then(|| FullDue::Encryption { backup: folder() })
+    }
+}
+
 /// Why the next backup of a routine must be a full one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FullDue {
@@ -85,6 +114,12 @@ pub enum FullDue {
     #[error("the selection of the routine has changed since {backup}")]
     Selection {
         /// The folder of a backup with the other selection.
+        backup: ObjectPath,
+    },
+    /// Another encryption is configured than there was before.
+    #[error("the encryption of the routine, or its key, has changed since {backup}")]
+    Encryption {
+        /// The folder of a backup with the other encryption.
         backup: ObjectPath,
     },
     /// Since the last full backup one was found whose time is wrong.
@@ -95,14 +130,23 @@ pub enum FullDue {
     },
 }
 
+/// What to do about a backup that is missing because its time is wrong.
+pub(super) fn suspect_hint(folder: &ObjectPath) -> String {
+    format!(
+        "; {folder} is left out, because its time is wrong ({MARK_FILE}): restore it by its path, or, if its time is right, delete \
+         the mark in it"
+    )
+}
+
 /// Why a moment cannot be restored.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChainError {
     /// There is no full backup to begin with.
     #[error(
-        "routine {routine}, namespace {namespace}: there is no full backup at or before {}{}",
+        "routine {routine}, namespace {namespace}: there is no full backup at or before {}{}{}",
         Moment(*.time),
-        .first.map(|first| format!("; the first is of {}", Moment(first))).unwrap_or_default()
+        .first.map(|first| format!("; the first is of {}", Moment(first))).unwrap_or_default(),
+        .suspect.as_ref().map(suspect_hint).unwrap_or_default()
     )]
     NoFull {
         /// The routine.
@@ -113,6 +157,8 @@ pub enum ChainError {
         time: DateTime<Utc>,
         /// When the first full backup after it was made.
         first: Option<DateTime<Utc>>,
+        /// The folder of one whose time is wrong.
+        suspect: Option<ObjectPath>,
     },
     /// A backup is gone, or has a wrong time, that a later one builds on.
     #[error(
@@ -172,6 +218,10 @@ impl Catalog {
     ) -> Result<BTreeMap<String, Result<Chain, ChainError>>> {
         let suspects = &mut Vec::new();
         let fulls = self.last_fulls(routine, namespaces, time, suspects).await?;
+        let after = (Bound::Excluded(time), Bound::Unbounded);
+        let later = self.list(routine, BackupKind::Full, after).await?.backups;
+        let (later, wrong): (Vec<_>, Vec<_>) = later.into_iter().partition(Backup::is_trusted);
+        suspects.extend(wrong);
         // Later ones too: they know of backups that are gone.
         let incrementals =
             self.incrementals_since(routine, &fulls.backups, Bound::Unbounded, suspects).await?;
@@ -180,11 +230,10 @@ impl Catalog {
             let history =
                 History { routine, namespace, fulls: &fulls, incrementals: &incrementals, suspects };
             let mut chain = history.chain(time);
-            if let Err(ChainError::NoFull { first, .. }) = &mut chain {
-                let later =
-                    self.list(routine, BackupKind::Full, (Bound::Excluded(time), Bound::Unbounded)).await?;
-                let mut own = later.backups.iter().filter(|full| full.namespace() == namespace);
-                *first = own.find(|full| full.is_trusted()).map(|full| full.created);
+            if let Err(ChainError::NoFull { first, suspect, .. }) = &mut chain {
+                *first = later.iter().find(|full| full.namespace() == namespace).map(|full| full.created);
+                let own = suspects.iter().find(|full| full.namespace() == namespace);
+                *suspect = own.map(|full| full.key.clone());
             }
             chains.insert(namespace.clone(), chain);
         }
@@ -201,14 +250,14 @@ impl Catalog {
         Ok(namespaces)
     }
 
-    /// What an incremental backup made at `time` of this `selection` builds on, for each of the namespaces that has a full
+    /// What an incremental backup made at `time` with these `traits` builds on, for each of the namespaces that has a full
     /// backup. `later` is what is dated later than now.
     pub async fn foundations(
         &self,
         routine: &str,
         namespaces: &[String],
         time: DateTime<Utc>,
-        selection: &str,
+        traits: &ChainTraits,
         later: &Misdated,
     ) -> Result<Foundations> {
         let mut suspects: Vec<_> = later.backups().cloned().collect();
@@ -228,12 +277,10 @@ impl Catalog {
         for full in &fulls.backups {
             let own: Vec<_> =
                 incrementals.backups.iter().filter(|backup| backup.namespace() == full.namespace()).collect();
-            let is_other = |backup: &&Backup| {
-                let is_since = backup.created >= full.created;
-                is_since && backup.metadata.selection.as_ref().is_some_and(|other| other != selection)
-            };
-            if let Some(other) = std::iter::once(full).chain(own.iter().copied()).find(is_other) {
-                foundations.full_due = Some(FullDue::Selection { backup: other.key.clone() });
+            let since = own.iter().copied().filter(|backup| backup.created >= full.created);
+            if let Some(due) = std::iter::once(full).chain(since).find_map(|backup| traits.difference(backup))
+            {
+                foundations.full_due = Some(due);
             }
             let steps = steps(full, own, &[]);
             let reached = steps.iter().filter(|step| step.is_reached).filter_map(|step| step.backup);
@@ -358,7 +405,10 @@ impl History<'_> {
             }
         }
         let incrementals = last.map_or_else(Vec::new, |last| shortest(full, &steps, last));
-        Ok(Chain { full: full.clone(), incrementals })
+        let written = incrementals.iter().map(|backup| backup.written).fold(full.written, SystemTime::max);
+        let is_later = |suspect: &&Backup| suspect.namespace() == self.namespace && suspect.written > written;
+        let passed_over = self.suspects.iter().filter(is_later).map(|suspect| suspect.key.clone()).collect();
+        Ok(Chain { full: full.clone(), incrementals, passed_over })
     }
 
     /// What cannot be read and was made after `full`, or may have been.
@@ -383,7 +433,13 @@ impl History<'_> {
 }
 
 fn no_full(routine: &str, namespace: &str, time: DateTime<Utc>, first: Option<DateTime<Utc>>) -> ChainError {
-    ChainError::NoFull { routine: routine.to_owned(), namespace: namespace.to_owned(), time, first }
+    ChainError::NoFull {
+        routine: routine.to_owned(),
+        namespace: namespace.to_owned(),
+        time,
+        first,
+        suspect: None,
+    }
 }
 
 /// A run after a full backup.

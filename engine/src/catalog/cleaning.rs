@@ -2,7 +2,7 @@
 //! backup, and is found and deleted later.
 
 use std::collections::HashSet;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use abs_config::Retention;
 use abs_storage::ObjectPath;
@@ -19,8 +19,8 @@ impl Catalog {
     /// being restored and the folders of runs that go on. So is one with a backup that cannot be read, and every
     /// incremental one made since a full one that cannot be read.
     ///
-    /// A backup whose time is wrong does not count; it goes when it was written before the oldest full backup kept, by
-    /// the storage's clock.
+    /// A backup whose time is wrong does not count; it goes when as many full backups as are kept have been written since
+    /// that was noticed, by the storage's clock.
     ///
     /// When a run cannot be deleted the others are none the less, but full ones only if no incremental one is left that
     /// should be gone; the first error is returned. The next call goes on.
@@ -66,10 +66,13 @@ impl Catalog {
                 leftovers.push(path.clone());
             }
         }
-        // Their own times are wrong; those of the mark and of metadata.yaml are the storage's.
+        // Their own times are wrong, or the clock was when it found them so: they go when enough others were written since.
+        let kept = || fulls.listed.backups.iter().filter(|full| !going.contains(&full.run));
         let is_old = |suspect: &&Backup| {
-            let noticed = suspect.suspect.unwrap_or(suspect.written);
-            oldest.is_some_and(|oldest| suspect.written.min(noticed) < SystemTime::from(oldest))
+            let noticed = suspect.suspect.map_or(suspect.written, |noticed| noticed.max(suspect.written));
+            let since: HashSet<_> =
+                kept().filter(|full| full.written > noticed).map(|full| &full.run).collect();
+            retention.full.is_some_and(|full| since.len() >= full as usize)
         };
         for suspect in suspects.iter().filter(is_old) {
             let is_shared = fulls.listed.backups.iter().chain(&incrementals.listed.backups);

@@ -32,7 +32,7 @@ impl Catalog {
         })
         .await?;
         let Some((_, run)) = run else {
-            return Err(CatalogError::NoBackup { routine: routine.to_owned(), time });
+            return Err(CatalogError::NoBackup { routine: routine.to_owned(), time, suspect: None });
         };
         // Of a backup without a time in its path it lies beside the namespaces.
         let has_time = time_in(run.name()).is_some();

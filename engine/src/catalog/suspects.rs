@@ -81,7 +81,7 @@ impl Catalog {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Place, at, path, run};
+    use super::super::testing::{Place, at, path, run, traits};
     use super::super::{ChainError, FullDue};
     use super::*;
 
@@ -113,7 +113,7 @@ mod tests {
         let names = ["test".to_owned()];
         let due = async |minute: i64| {
             let ahead = mark(&place, minute).await;
-            place.catalog.foundations("r", &names, at(minute), "s", &ahead).await.unwrap().full_due
+            place.catalog.foundations("r", &names, at(minute), &traits("s"), &ahead).await.unwrap().full_due
         };
         assert!(matches!(due(10).await, Some(FullDue::Suspect { .. })));
         // Also when its time has come.
@@ -134,6 +134,22 @@ mod tests {
         assert_eq!(minutes(chain.backups()), [12, 14]);
     }
 
+    /// Protects: a chain names what was written later but is left out for its wrong time.
+    #[tokio::test]
+    async fn a_chain_says_what_it_leaves_out() {
+        let place = Place::new();
+        place.full("test", 0);
+        place.full("test", 100);
+        mark(&place, 10).await;
+        let chain = place.catalog.chain("r", "test", at(10)).await.unwrap();
+        assert_eq!(chain.passed_over, [path(&format!("{}/data/test", run(Full, 100)))]);
+        place.full("test", 5);
+        let chain = place.catalog.chain("r", "test", at(10)).await.unwrap();
+        assert_eq!((minutes(chain.backups()), chain.passed_over), (vec![5], vec![]));
+        let error = place.catalog.chain("r", "test", at(-1)).await.unwrap_err().to_string();
+        assert!(error.contains("/backup/") && error.contains(MARK_FILE), "{error}");
+    }
+
     /// Protects: a first full backup of a time to come is no foundation, and no reason to wait for its time.
     #[tokio::test]
     async fn an_only_backup_of_a_time_to_come_is_none() {
@@ -141,7 +157,7 @@ mod tests {
         place.full("test", 100);
         let ahead = mark(&place, 10).await;
         let names = ["test".to_owned()];
-        let foundations = place.catalog.foundations("r", &names, at(10), "s", &ahead).await.unwrap();
+        let foundations = place.catalog.foundations("r", &names, at(10), &traits("s"), &ahead).await.unwrap();
         assert!(foundations.of.is_empty());
         assert!(matches!(foundations.full_due, Some(FullDue::Suspect { .. })));
         let error = place.catalog.chain("r", "test", at(200)).await.unwrap_err();

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use tempfile::TempDir;
 
-use super::{Backup, BackupKind, Catalog};
+use super::{Backup, BackupKind, Catalog, ChainTraits};
 use crate::{METADATA_FILE, Metadata};
 
 /// A moment `minutes` after noon of the first day of 2024.
@@ -44,6 +44,7 @@ pub fn metadata(namespace: &str, created: DateTime<Utc>, from: Option<DateTime<U
         selection: None,
         from_bound: None,
         cluster_created: None,
+        encryption_key: None,
         masked: false,
     }
 }
@@ -228,4 +229,9 @@ impl Storage for Counting {
     async fn delete_unfinished(&self, prefix: &ObjectPath, older_than: Duration) -> Result<u64> {
         self.local.delete_unfinished(prefix, older_than).await
     }
+}
+
+/// Those of a backup of this selection.
+pub fn traits(selection: &str) -> ChainTraits {
+    ChainTraits { selection: selection.to_owned(), encryption: "NONE".to_owned(), encryption_key: None }
 }

@@ -149,10 +149,10 @@ fn a_node_that_is_silent_for_a_while_costs_time_only() {
     let folder = tempfile::tempdir().unwrap();
     let (whole, late) = (folder.path().join("whole"), folder.path().join("late"));
     backup(&server, &whole, &plan_backup(&server), async |_| {}).unwrap();
+    let plan = BackupPlan { socket_timeout: Duration::from_millis(100), ..plan_backup(&server) };
     let hour = Duration::from_hours(1);
     server.dev().knobs().inject(Fault::delay_request(Kind::Query, hour).times(3));
     server.dev().knobs().inject(Fault::delay_reply(Kind::Query, hour).times(3));
-    let plan = BackupPlan { socket_timeout: Duration::from_millis(100), ..plan_backup(&server) };
     let report = backup(&server, &late, &plan, async |_| {}).unwrap();
     assert!(report.retries >= 3, "{} retries", report.retries);
     same(&Dump::read(&late), &Dump::read(&whole));

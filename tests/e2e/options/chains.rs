@@ -173,3 +173,26 @@ fn backups_of_different_bins_are_put_together() {
     restore(&server, &["--directory-list", &folders, "--replace", "--no-generation"]).ok();
     holds(&server, &expected);
 }
+
+/// Protects: a chain whose backups do not all have the key that is given is refused before a record is written.
+#[test]
+fn a_chain_of_two_keys_writes_nothing() {
+    let (server, backups) = (Server::start(1), Backups::new());
+    let key = crate::support::golden().join("test-key.b64");
+    let encrypted = |mode| ["--encrypt", mode, "--encryption-key-file", key.to_str().unwrap()];
+    let [a, b] = ["a", "b"].map(|name| backups.at(name));
+    let write = |value| {
+        raw::load(&server, &(0..40).map(|n| Raw::new(n).bin("one", integer(value))).collect::<Vec<_>>());
+    };
+    write(1);
+    server.backup(&a, &encrypted("aes128")).ok();
+    write(2);
+    incremental(&server, &b, &a, &encrypted("aes256"));
+    server.wipe();
+    for mode in ["aes128", "aes256"] {
+        let folders = list(&[&a, &b]);
+        let options = [&["--directory-list", &folders][..], &encrypted(mode)].concat();
+        restore(&server, &options).fails(1, &[".asb", "encrypted with another key"]);
+        assert_eq!(server.objects(), 0);
+    }
+}

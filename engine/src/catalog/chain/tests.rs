@@ -4,7 +4,7 @@ use abs_storage::ObjectPath;
 use proptest::prelude::*;
 
 use super::super::CatalogError;
-use super::super::testing::{Place, at, backup, metadata, run};
+use super::super::testing::{Place, at, backup, metadata, path, run, traits};
 use super::*;
 
 /// The minutes of the backups that restore `test` to a minute.
@@ -225,7 +225,7 @@ async fn the_next_backup_builds_on_the_last_that_leaves_no_gap() {
         let names: Vec<_> = namespaces.iter().map(ToString::to_string).collect();
         let catalog = place.catalog.clone();
         let later = Misdated::default();
-        async move { catalog.foundations("r", &names, at(minute), "s", &later).await.unwrap().of }
+        async move { catalog.foundations("r", &names, at(minute), &traits("s"), &later).await.unwrap().of }
     };
     let foundation = |full, last| {
         let base = |minute| Base { created: at(minute), cluster_created: None };
@@ -262,7 +262,8 @@ async fn another_selection_makes_a_full_backup_due() {
     let names = ["test".to_owned(), "other".to_owned()];
     let due = async |minute: i64, selection: &str| {
         let later = Misdated::default();
-        let found = place.catalog.foundations("r", &names, at(minute), selection, &later).await.unwrap();
+        let found =
+            place.catalog.foundations("r", &names, at(minute), &traits(selection), &later).await.unwrap();
         found.full_due.map(|due| due.to_string())
     };
     place.full("other", 0);
@@ -275,6 +276,34 @@ async fn another_selection_makes_a_full_backup_due() {
     make(10, None, Some("b"));
     assert_eq!(due(11, "b").await, None);
     assert_eq!(due(11, "a").await, Some(format!("{changed}{}/data/test", run(BackupKind::Full, 10))));
+}
+
+/// Protects: a chain is restored with one key, so a change of the key or of the kind of encryption begins a new one; what does
+/// not say its key is taken to have the same.
+#[tokio::test]
+async fn another_encryption_makes_a_full_backup_due() {
+    let place = Place::new();
+    let make = |minute, from: Option<i64>, mode: &str, key: Option<&str>| {
+        let mut backup = backup("test", at(minute), from.map(at));
+        let metadata = Arc::make_mut(&mut backup.metadata);
+        (metadata.encryption, metadata.encryption_key) = (mode.to_owned(), key.map(str::to_owned));
+        place.backup(backup.key.as_str(), &backup.metadata);
+    };
+    let names = ["test".to_owned()];
+    let due = async |minute: i64, mode: &str, key: Option<&str>| {
+        let (later, encryption_key) = (Misdated::default(), key.map(str::to_owned));
+        let traits = ChainTraits { encryption: mode.to_owned(), encryption_key, ..traits("s") };
+        place.catalog.foundations("r", &names, at(minute), &traits, &later).await.unwrap().full_due
+    };
+    make(0, None, "", None);
+    assert_eq!(due(1, "AES128", Some("k")).await, None);
+    make(5, Some(0), "AES128", None);
+    assert_eq!(due(6, "AES128", Some("k")).await, None);
+    let changed = Some(FullDue::Encryption { backup: path(&format!("{}/data/test", incremental(5))) });
+    assert_eq!(due(6, "NONE", None).await, changed);
+    make(5, Some(0), "AES128", Some("k"));
+    assert_eq!(due(6, "AES128", Some("k")).await, None);
+    assert_eq!(due(6, "AES128", Some("l")).await, changed);
 }
 
 #[tokio::test]
@@ -291,8 +320,8 @@ async fn the_storage_is_read_once_for_all_namespaces() {
     let chains = place.catalog.chains("r", &namespaces, at(6)).await.unwrap();
     assert_eq!(chains.len(), 10);
     assert!(chains.values().all(|chain| chain.as_ref().is_ok_and(|chain| chain.incrementals.len() == 5)));
-    // The folder of runs and the newest run of the full ones; the folder of runs and five runs.
-    assert_eq!(place.storage.requests(), (2 + 6, 10 + 50));
+    // The folder of runs, twice, and the newest run of the full ones; the folder of runs and five runs.
+    assert_eq!(place.storage.requests(), (3 + 6, 10 + 50));
 }
 
 /// What happens in a minute of a routine with two namespaces.

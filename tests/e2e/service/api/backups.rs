@@ -123,7 +123,7 @@ fn a_backup_of_a_time_to_come_is_kept_aside() {
     assert_eq!(listed[1].get("warnings"), None);
     let warnings = listed[2]["warnings"].as_array().unwrap();
     assert!(
-        warnings.len() == 1 && warnings[0].as_str().unwrap().contains("the clock was wrong"),
+        warnings.len() == 1 && warnings[0].as_str().unwrap().contains("a clock was wrong"),
         "{warnings:?}"
     );
     assert!(later.join("data").join(&server.namespace).join("clock-suspect").exists());
