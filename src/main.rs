@@ -7,8 +7,8 @@ mod service;
 
 use std::process::ExitCode;
 
-/// It gives memory back that many runs at once took: after 500 small routines the service holds 70 MB with it, 220 to 270 MB with
-/// that of glibc.
+/// Returns memory to the system: after 500 small routines at once the service holds 70 MB, with the allocator of glibc 220 to 270
+/// MB.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

@@ -37,7 +37,9 @@ async fn restore_chain(
     cancel: &CancellationToken,
 ) -> Result<RestoreReport, EngineError> {
     let progress = Arc::new(RestoreProgress::default());
-    chain.warnings.iter().for_each(|warning| progress.warn(warning.clone()));
+    for warning in &chain.warnings {
+        progress.warn(warning.clone());
+    }
     let begin = BeginChain { progress: Arc::clone(&progress), expected: chain.records };
     job.send(begin).await.map_err(fallen)?;
     let run = ChainRestore::begin(cluster, storage, &chain.links, plan, limits, &progress, cancel).await?;
@@ -85,7 +87,7 @@ pub(crate) struct RestoreWork {
     pub encryption_key: Option<Secret>,
     /// One for each namespace.
     pub chains: Vec<Chain>,
-    /// Whether the routine that made the backups takes some bins only.
+    /// Whether the routine that made the backups has a list of bins.
     pub may_lack_bins: bool,
     /// Keeps retention away from what is read.
     pub reading: Vec<OwnedRwLockReadGuard<()>>,
@@ -167,7 +169,7 @@ async fn prepare(
         })
         .collect();
     let namespaces: Vec<_> = plans.iter().map(|plan| plan.destination.clone()).collect();
-    // Connected, it is known by its nodes.
+    // Once it was connected, a cluster is known by its nodes, too.
     let lease = shared.clusters.lease(&work.cluster).await?;
     let reserved =
         reserve.send(ReserveNamespaces { id, cluster: Arc::clone(&work.cluster), namespaces }).await;

@@ -61,9 +61,7 @@ impl EncryptionKey {
             Secret::Aes256(_) => KeySize::Aes256,
         }
     }
-}
 
-impl EncryptionKey {
     /// Tells keys from each other: 64 bits of a hash, from which the key cannot be found.
     #[must_use]
     pub fn id(&self) -> String {
@@ -72,8 +70,8 @@ impl EncryptionKey {
             Secret::Aes128(key) => hash.update(key.as_slice()),
             Secret::Aes256(key) => hash.update(key.as_slice()),
         }
-        let hash: [u8; 32] = hash.finalize().into();
-        format!("{:016x}", u64::from_be_bytes(*hash.first_chunk().unwrap_or(&[0; 8])))
+        let id = hash.finalize()[..8].iter().fold(0_u64, |id, byte| id << 8 | u64::from(*byte));
+        format!("{id:016x}")
     }
 }
 
@@ -135,9 +133,7 @@ mod tests {
     #[test]
     fn an_id_tells_keys_from_each_other() {
         let id = |size| EncryptionKey::from_pem_or_base64(BODY, size).unwrap().id();
-        let (short, long) = (id(KeySize::Aes128), id(KeySize::Aes256));
-        assert!(short != long && short.len() == 16, "{short} {long}");
-        assert_eq!(id(KeySize::Aes128), short);
+        assert_eq!([id(KeySize::Aes128), id(KeySize::Aes256)], ["cefb42e33ceb2085", "d26420ed0d59b55d"]);
     }
 
     fn pem(label: &str, body: &str, end: &str) -> String {

@@ -119,8 +119,7 @@ impl NodeUptimes {
 
     /// How many nodes there are.
     #[must_use]
-    #[expect(clippy::len_without_is_empty, reason = "there is one at the least")]
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.of_nodes.len() + self.silent.len()
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use abs_asb::{Encoder, EncryptionKey, Udf, Version};
+use abs_asb::{Encoder, Udf, Version};
 use abs_cluster::{
     Cluster, ClusterError, Indexes, Masking, Node, PARTITIONS, PartitionCursor, PartitionMap, ScanFilter,
     ScanRequest,
@@ -15,6 +15,7 @@ use chrono::{DateTime, SubsecRound as _, Utc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::catalog::ChainTraits;
 use crate::error::EngineError;
 use crate::estimate::{Selection, density, expect, keep_expected};
 use crate::folder::RunFolder;
@@ -259,6 +260,7 @@ impl BackupRun {
     async fn publish(&self) -> Option<Result<BackupReport, EngineError>> {
         let plan = &self.plan;
         let progress = self.progress.snapshot();
+        let ChainTraits { selection, encryption, encryption_key } = plan.chain_traits();
         let metadata = Metadata {
             created: self.created,
             finished: Utc::now().trunc_subsecs(3),
@@ -270,15 +272,15 @@ impl BackupRun {
             secondary_index_count: self.indexes.secondary.len() as u64,
             udf_count: self.udf_count,
             compression: if plan.compression.is_some() { "ZSTD" } else { "NONE" }.to_owned(),
-            encryption: plan.encryption_mode().to_owned(),
+            encryption,
             set_indexes: self
                 .indexes
                 .sets
                 .iter()
                 .map(|index| (index.name.clone(), index.set.clone()))
                 .collect(),
-            selection: Some(plan.selection()),
-            encryption_key: plan.encryption.as_ref().map(EncryptionKey::id),
+            selection: Some(selection),
+            encryption_key,
             from_bound: plan.modified_after.filter(|_| plan.from.is_some()),
             cluster_created: plan
                 .cluster_time

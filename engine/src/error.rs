@@ -80,7 +80,7 @@ pub enum EngineError {
         /// The folder.
         folder: String,
     },
-    /// Nodes were away, or lost their records, while these were read.
+    /// Nodes were away, or lost records, while the backup was made.
     #[error(
         "namespace {namespace}: records are missing, because more nodes were away during the backup than there are further \
          copies ({nodes})"

@@ -1,6 +1,6 @@
 //! The files of a backup: found in a folder, handed out to workers.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
@@ -60,13 +60,13 @@ pub struct FoundBackups {
 pub async fn find_backups(storage: &dyn Storage, folder: &ObjectPath) -> Result<FoundBackups, EngineError> {
     let mut found = FoundBackups::default();
     let Found { files, metadata, marks } = find(storage, folder).await?;
-    for file in &files {
-        let folder = file.path.parent().unwrap_or_else(ObjectPath::root);
-        let owners = metadata.iter().filter_map(|object| object.path.parent());
-        if !found.bare.contains(&folder) && owners.into_iter().all(|owner| !file.path.is_within(&owner)) {
-            found.bare.push(folder);
-        }
-    }
+    let described: HashSet<_> = metadata.iter().filter_map(|object| object.path.parent()).collect();
+    let folders: BTreeSet<_> = files.iter().filter_map(|file| file.path.parent()).collect();
+    let is_bare = |folder: &ObjectPath| {
+        std::iter::successors(Some(folder.clone()), ObjectPath::parent)
+            .all(|above| !described.contains(&above))
+    };
+    found.bare = folders.into_iter().filter(is_bare).collect();
     for object in metadata {
         let folder = object.path.parent().unwrap_or_else(ObjectPath::root);
         let metadata = read_metadata(storage, &object.path).await?;

@@ -29,7 +29,7 @@ pub struct BackupLimits {
 pub struct NamespaceLimits {
     pub(crate) job: Arc<BackupLimits>,
     writers: OnceCell<OwnedSemaphorePermit>,
-    /// As they were when the first attempt began: an attempt that begins after a restart would not see it.
+    /// The nodes at the beginning of the first attempt: a later attempt would not see a restart that came before it.
     pub(crate) nodes: OnceCell<NodesBefore>,
 }
 

@@ -1,6 +1,6 @@
 //! From folders of backups to the links of a chain.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use abs_storage::ObjectPath;
 use chrono::{DateTime, Utc};
@@ -92,7 +92,7 @@ impl Folder {
 /// Whether a backup is a full one. Before 3.0 metadata.yaml did not say it, but the folder of the run.
 fn is_full(folder: &ObjectPath, metadata: &Metadata) -> bool {
     let is_silent = metadata.compression.is_empty();
-    let is_incremental = folder.parts().any(|part| part == BackupKind::Incremental.as_str());
+    let is_incremental = folder.parts().any(|part| part == BackupKind::Incremental.folder_name());
     metadata.is_full() && !(is_silent && is_incremental)
 }
 
@@ -105,11 +105,9 @@ fn is_full(folder: &ObjectPath, metadata: &Metadata) -> bool {
 /// When the folders are not one chain.
 pub fn links_of(folders: Vec<Folder>, time: Option<DateTime<Utc>>) -> Result<Vec<Link>, LinkError> {
     let is_alone = folders.len() == 1;
-    let mut named = HashSet::new();
     let mut described: BTreeMap<DateTime<Utc>, Vec<(ObjectPath, Metadata)>> = BTreeMap::new();
     let mut bare = Vec::new();
-    // A folder that is named twice is one.
-    for folder in folders.into_iter().filter(|folder| named.insert(folder.path().clone())) {
+    for folder in folders {
         match folder {
             Folder::Backup(FoundBackup { folder, is_suspect: true, .. }) if !is_alone => {
                 return Err(LinkError::Suspect { folder });
@@ -148,7 +146,7 @@ pub fn links_of(folders: Vec<Folder>, time: Option<DateTime<Utc>>) -> Result<Vec
         if let Some((folder, metadata)) = gap {
             return Err(LinkError::Gap { folder: folder.clone(), from: metadata.from });
         }
-        // What was written with --modified-after names a time of the cluster's clock.
+        // The `from` of a backup made with --modified-after may be a time of the cluster's clock.
         let by_cluster = link.iter().filter_map(|(_, metadata)| metadata.cluster_created).min();
         covered = created.max(by_cluster.unwrap_or(created));
         links.push(Link { folders: link.into_iter().map(|(folder, _)| folder).collect() });
@@ -207,9 +205,10 @@ mod tests {
         let folders = vec![old("r/incremental/2/c", 30), old("r/backup/1/a", 10)];
         assert_eq!(names(folders, Some(30)).unwrap(), "r/incremental/2/c r/backup/1/a");
         assert_eq!(names(vec![backup("incremental/a", 10, None)], None).unwrap(), "incremental/a");
-        // Named twice.
-        let folders = vec![backup("a", 10, None), backup("b", 20, Some(10)), backup("a", 10, None)];
-        assert_eq!(names(folders, None).unwrap(), "b a");
+        // By the cluster's clock, which is ahead.
+        let Folder::Backup(mut full) = backup("a", 10, None) else { unreachable!() };
+        full.metadata.cluster_created = Some(at(12));
+        assert_eq!(names(vec![Folder::Backup(full), backup("b", 20, Some(12))], None).unwrap(), "b a");
         // Parts of one backup.
         let folders = vec![backup("x", 10, None), backup("b", 20, Some(10)), backup("y", 10, None)];
         assert_eq!(names(folders, None).unwrap(), "b x+y");

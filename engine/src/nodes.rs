@@ -1,6 +1,9 @@
 //! Nodes that restart or leave while a job is under way, and what that means for the records.
 
-use abs_cluster::{Cluster, NamespaceStatistics, NodeUptimes};
+use std::fmt;
+use std::sync::Arc;
+
+use abs_cluster::{Cluster, ClusterError, NamespaceStatistics, NodeUptimes};
 
 use crate::error::EngineError;
 
@@ -23,10 +26,10 @@ impl NodesBefore {
 
     /// Whether records may be missing from what a backup has read since; returns what the user should know.
     pub(crate) async fn check_read(&self, cluster: &Cluster) -> Result<Option<String>, EngineError> {
-        let Some(away) = self.away(cluster, "backup").await else { return Ok(None) };
-        let away = match away {
+        let away = match self.away(cluster).await {
+            Ok(away) if away.count() == 0 => return Ok(None),
             Ok(away) => away,
-            Err(unknown) => return Ok(Some(unknown)),
+            Err(e) => return Ok(Some(self.unknown("backup", &e))),
         };
         let Self { namespace, statistics, .. } = self;
         if away.count() <= self.spare() {
@@ -35,15 +38,16 @@ impl NodesBefore {
                  {away}"
             )));
         }
-        // Of a node that is alone nobody else answers for its partitions meanwhile.
-        let is_alone = self.uptimes.len() == 1;
-        if statistics.volatile || away.left.len() > self.spare() || (self.spare() == 0 && !is_alone) {
-            return Err(EngineError::Restarted { namespace: namespace.clone(), nodes: away.to_string() });
+        let missing = || EngineError::Restarted { namespace: namespace.clone(), nodes: away.to_string() };
+        // While a single node is down, no other node answers for its partitions.
+        let is_single = self.uptimes.count() == 1;
+        if statistics.volatile || away.left.len() > self.spare() || (self.spare() == 0 && !is_single) {
+            return Err(missing());
         }
         let before = statistics.objects;
         let held = cluster.statistics(namespace).await.map(|now| now.objects);
         if held.as_ref().is_ok_and(|now| *now < before / 2) {
-            return Err(EngineError::Restarted { namespace: namespace.clone(), nodes: away.to_string() });
+            return Err(missing());
         }
         let held = held.map_or_else(|e| e.to_string(), |now| now.to_string());
         Ok(Some(format!(
@@ -54,10 +58,10 @@ impl NodesBefore {
 
     /// Whether records may be lost that a restore has written since; returns what the user should know.
     pub(crate) async fn check_written(&self, cluster: &Cluster) -> Result<Option<String>, EngineError> {
-        let Some(away) = self.away(cluster, "restore").await else { return Ok(None) };
-        let away = match away {
+        let away = match self.away(cluster).await {
+            Ok(away) if away.count() == 0 => return Ok(None),
             Ok(away) => away,
-            Err(unknown) => return Ok(Some(unknown)),
+            Err(e) => return Ok(Some(self.unknown("restore", &e))),
         };
         let namespace = self.namespace.clone();
         if self.statistics.volatile && away.count() > self.spare() {
@@ -76,27 +80,25 @@ impl NodesBefore {
         usize::try_from(self.statistics.replication_factor.saturating_sub(1)).unwrap_or(usize::MAX)
     }
 
-    /// The nodes that were away since the beginning, or why that is unknown: a cluster that is gone now has not spoilt
-    /// what was done before.
-    async fn away(&self, cluster: &Cluster, job: &str) -> Option<Result<Away, String>> {
-        let now = match cluster.uptimes().await {
-            Ok(now) => now,
-            Err(e) => {
-                let what = format!("it is not known whether nodes restarted during the {job}");
-                return Some(Err(format!("namespace {}: {what}: {e}", self.namespace)));
-            }
-        };
-        let names = |nodes: Vec<std::sync::Arc<str>>| nodes.iter().map(ToString::to_string).collect();
-        let away =
-            Away { restarted: names(self.uptimes.restarted(&now)), left: names(self.uptimes.left(&now)) };
-        (away.count() > 0).then_some(Ok(away))
+    /// The nodes that were away since the beginning.
+    async fn away(&self, cluster: &Cluster) -> Result<Away, ClusterError> {
+        let now = cluster.uptimes().await?;
+        Ok(Away { restarted: self.uptimes.restarted(&now), left: self.uptimes.left(&now) })
+    }
+
+    /// The warning when that cannot be found out: a cluster that is unreachable now has not spoilt what was done before.
+    fn unknown(&self, job: &str, error: &ClusterError) -> String {
+        format!(
+            "namespace {}: it is not known whether nodes restarted during the {job}: {error}",
+            self.namespace
+        )
     }
 }
 
 /// Nodes that were away.
 struct Away {
-    restarted: Vec<String>,
-    left: Vec<String>,
+    restarted: Vec<Arc<str>>,
+    left: Vec<Arc<str>>,
 }
 
 impl Away {
@@ -105,8 +107,8 @@ impl Away {
     }
 }
 
-impl std::fmt::Display for Away {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Away {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let restarted = self.restarted.iter().map(|node| format!("{node} restarted"));
         let left = self.left.iter().map(|node| format!("{node} left"));
         f.write_str(&restarted.chain(left).collect::<Vec<_>>().join(", "))

@@ -138,22 +138,17 @@ impl BackupPlan {
 }
 
 impl BackupPlan {
-    /// `NONE`, `AES128` or `AES256`.
-    #[must_use]
-    pub fn encryption_mode(&self) -> &'static str {
-        match self.encryption.as_ref().map(EncryptionKey::size) {
-            None => "NONE",
-            Some(KeySize::Aes128) => "AES128",
-            Some(KeySize::Aes256) => "AES256",
-        }
-    }
-
     /// What the backups of a chain have in common.
     #[must_use]
     pub fn chain_traits(&self) -> ChainTraits {
         ChainTraits {
             selection: self.selection(),
-            encryption: self.encryption_mode().to_owned(),
+            encryption: match self.encryption.as_ref().map(EncryptionKey::size) {
+                None => "NONE",
+                Some(KeySize::Aes128) => "AES128",
+                Some(KeySize::Aes256) => "AES256",
+            }
+            .to_owned(),
             encryption_key: self.encryption.as_ref().map(EncryptionKey::id),
         }
     }

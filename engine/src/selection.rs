@@ -1,7 +1,6 @@
 //! Which part of a namespace a backup holds, as a short hash.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 
 use abs_cluster::PARTITIONS;
 use sha2::{Digest as _, Sha256};
@@ -31,11 +30,8 @@ impl BackupPlan {
             PartitionChoice::Racks(ids) => add(&mut hash, "racks", ids.iter().collect::<BTreeSet<_>>()),
         }
         add(&mut hash, "no-records", self.no_records.then_some(true));
-        hash.finalize()[..8].iter().fold(String::new(), |mut text, byte| {
-            // Writing to a string cannot fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+        let hash = hash.finalize()[..8].iter().fold(0_u64, |hash, byte| hash << 8 | u64::from(*byte));
+        format!("{hash:016x}")
     }
 }
 

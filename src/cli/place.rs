@@ -78,7 +78,11 @@ impl OtherStorage {
                     .map_err(|e| Failure::Usage(format!("cannot read {}: {e}", folder.display())))?,
             };
             let storage = other.clone().unwrap_or_else(|| Arc::new(Local::new("/")));
-            paths.push(within(storage, &folder)?.path);
+            let path = within(storage, &folder)?.path;
+            // A folder that is named twice is one.
+            if !paths.contains(&path) {
+                paths.push(path);
+            }
         }
         Ok((other.unwrap_or_else(|| Arc::new(Local::new("/"))), paths))
     }

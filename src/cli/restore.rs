@@ -138,8 +138,8 @@ impl Arguments {
             vec![Link { folders: found.iter().map(|folder| folder.path().clone()).collect() }]
         } else {
             let root = if self.place.is_this_machine() { "/" } else { "" };
-            let right = found.into_iter().filter(|folder| !search || is_right(folder, root)).collect();
-            links_of(right, self.time).map_err(Failure::usage)?
+            let usable = found.into_iter().filter(|folder| !search || is_usable(folder, root)).collect();
+            links_of(usable, self.time).map_err(Failure::usage)?
         };
         Ok((storage, links))
     }
@@ -234,8 +234,8 @@ async fn find_folders(
     Ok(all)
 }
 
-/// Leaves out a backup that no chain can use.
-fn is_right(folder: &Folder, root: &str) -> bool {
+/// Whether a chain can use a folder; warns if not.
+fn is_usable(folder: &Folder, root: &str) -> bool {
     let Folder::Backup(FoundBackup { folder, is_suspect: true, .. }) = folder else { return true };
     view::complain(&view::shown(&format!(
         "warning: {root}{folder} is left out because its time is wrong (clock-suspect): restore it alone with --directory"

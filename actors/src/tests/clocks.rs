@@ -252,6 +252,20 @@ async fn a_sealed_backup_with_the_clock_behind_holds_everything() {
     assert_eq!(records(&world, &list(&world, Full).await[0]).len(), 50);
 }
 
+/// Protects: a sealed backup warns of records that it lacks because their times are later than the clock of the cluster.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sealed_backup_warns_of_records_that_it_lacks() {
+    let mut world = World::start(&Utc::now().to_rfc3339(), "  p: {sealed: true}\n", YEARLY).await;
+    world.write("test", 0..20).await;
+    pause().await;
+    world.dev.knobs().advance_clock(std(HOUR));
+    world.write("test", 20..50).await;
+    world.dev.knobs().set_clock_back(std(HOUR));
+    assert_eq!(back_up(&mut world, Full).await, Full);
+    assert_eq!(records(&world, &list(&world, Full).await[0]).len(), 20);
+    assert_eq!(world.warnings("30 of 50 records are not in this sealed backup").len(), 1);
+}
+
 /// Protects: changes that a cluster stamped with a clock that was set back are in the next incremental backup.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_whose_clock_is_set_back_loses_no_change() {

@@ -165,7 +165,7 @@ pub enum ChainError {
         "routine {routine}, namespace {namespace}: the backup of {} {}, which that of {} builds on; \
          the latest that can be restored before is {}",
         Moment(*.moment),
-        if *.is_suspect { "is in no chain because its time is wrong (clock-suspect)" } else { "is missing" },
+        if *.is_suspect { "is in no chain because its time is wrong" } else { "is missing" },
         Moment(*.needed_by), Moment(*.latest)
     )]
     Missing {

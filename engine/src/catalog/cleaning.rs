@@ -66,7 +66,7 @@ impl Catalog {
                 leftovers.push(path.clone());
             }
         }
-        // Their own times are wrong, or the clock was when it found them so: they go when enough others were written since.
+        // Either their dates are wrong, or the clock was when they were marked: they go when enough others were written since.
         let kept = || fulls.listed.backups.iter().filter(|full| !going.contains(&full.run));
         let is_old = |suspect: &&Backup| {
             let noticed = suspect.suspect.map_or(suspect.written, |noticed| noticed.max(suspect.written));

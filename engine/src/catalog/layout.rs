@@ -39,11 +39,15 @@ impl BackupKind {
 
     /// The folder of a routine's runs of this kind.
     pub(super) fn folder(self, routine: &str) -> Result<ObjectPath, InvalidPath> {
-        let name = match self {
+        ObjectPath::new(routine)?.join(self.folder_name())
+    }
+
+    /// The name of that folder.
+    pub(crate) fn folder_name(self) -> &'static str {
+        match self {
             Self::Full => "backup",
             Self::Incremental => "incremental",
-        };
-        ObjectPath::new(routine)?.join(name)
+        }
     }
 }
 

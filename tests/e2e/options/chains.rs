@@ -17,7 +17,7 @@ fn metadata(folder: &Path, key: &str) -> String {
 
 /// Backs up what changed since the backup in `base`.
 fn incremental(server: &Server, folder: &Path, base: &Path, options: &[&str]) {
-    let since = ["--modified-after", &metadata(base, "created")];
+    let since = ["--modified-after", &metadata(base, "cluster-created")];
     server.backup(folder, &[&since[..], options].concat()).ok();
 }
 
@@ -73,7 +73,7 @@ fn folders_of_a_chain_are_one_restore() {
     let chain = chain(&server, &backups);
     let [a, b, c, d] = chain.each_ref().map(|(folder, _)| folder.as_path());
     let parent = backups.at("").to_str().unwrap().to_owned();
-    for (folders, moment) in [(&[a][..], 0), (&[b, a], 1), (&[a, c, b], 2), (&[d, b, a, c], 3)] {
+    for (folders, moment) in [(&[a][..], 0), (&[b, a], 1), (&[a, c, b, a], 2), (&[d, b, a, c], 3)] {
         server.wipe();
         let summary = restore(&server, &["--directory-list", &list(folders)]).ok().json();
         holds(&server, &chain[moment].1);

@@ -426,7 +426,8 @@ proptest! {
                 let fulls = Listed { backups: full.into_iter().collect(), unreadable: Vec::new() };
                 let incrementals =
                     Listed { backups: of(BackupKind::Incremental).collect(), unreadable: Vec::new() };
-                History { routine: "r", namespace, fulls: &fulls, incrementals: &incrementals, suspects: &[] }.chain(time)
+                let (fulls, incrementals) = (&fulls, &incrementals);
+                History { routine: "r", namespace, fulls, incrementals, suspects: &[] }.chain(time)
             };
             let newest = |time| {
                 let own = left.iter().map(|(backup, _)| backup).filter(|backup| backup.namespace() == namespace);
