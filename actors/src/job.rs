@@ -1,71 +1,87 @@
-//! What all jobs have in common.
+//! One job: a state machine that hands out its work in batches.
+//!
+//! The steps of a job ([`Job::run`]) are a task of the multi-threaded runtime. Whenever a step has work that can be divided, a
+//! stage, it gives it to this actor and starts workers, which ask the actor for one batch after the other. So the actor
+//! never waits, and answers at any time how far the job is.
+//!
+//! ```text
+//!               BeginStage              EndStage               Finish              Ended
+//!  Planning ────────────────→ Running ───────────→ Finishing ─────────→ Finishing ───────→ Ended
+//!    ↑  │ AwaitRetry             ↑                  │      │ AwaitRetry
+//!    │  └──────────→ Waiting ←───┼──────────────────┼──────┘
+//!    └───────────────────┘       └──────────────────┘
+//!          BeginRetry                 BeginStage
+//! ```
+//!
+//! | message | from | answer |
+//! |---|---|---|
+//! | [`BeginPart`] | steps | |
+//! | [`BeginStage`], [`EndStage`] | steps | the id of the stage; the stage |
+//! | [`AwaitRetry`], [`BeginRetry`] | steps | |
+//! | [`TakeBatch`] | worker | the next batch, when there is one; `None` when there are no more |
+//! | [`Finish`], [`Ended`] | steps, at their end | a last [`JobSnapshot`] |
+//! | [`Cancel`] | supervisor, routine | |
+//! | [`GetSnapshot`] | supervisor, routine | a [`JobSnapshot`] |
+//! | [`WaitForEnd`] | supervisor | the [`JobResult`], when the job has ended |
+//!
+//! The parent is told of the end with [`JobEnded`], whatever happens to the steps or to the actor.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use abs_config::{ClusterSettings, RoutineSettings};
-use abs_engine::EngineError;
-use abs_engine::catalog::BackupKind;
-use actix::{Addr, Message};
-use chrono::{DateTime, TimeDelta, Utc};
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
+use actix::{
+    Actor, Addr, AsyncContext as _, Context, Handler, Message, MessageResult, Recipient, ResponseFuture,
+    SpawnHandle,
+};
+use slog::{Logger, error, info};
+use tokio::sync::oneshot;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::backup_job::BackupJobActor;
-use crate::messages::{JobEnd, JobId, RunningJob};
-use crate::restore_job::RestoreJobActor;
-use crate::shared::Clusters;
+use crate::messages::system::{Event, JobLabel, JobWork};
+use crate::messages::{JobId, JobSnapshot, PendingRetry, RunningJob};
+use crate::shared::Shared;
 
-/// A job as the supervisor knows it.
+pub(crate) mod backup;
+mod kind;
+mod progress;
+pub(crate) mod restore;
+mod stage;
+mod steps;
+
+use kind::Conclusion;
+pub(crate) use kind::{Job, ResultOf};
+use progress::{Amounts, Pace};
+use stage::{Returned, Stage, StageId, Stages, Worker};
+use steps::{AwaitRetry, BeginPart, BeginRetry, BeginStage, EndStage, Ended, Finish, Steps};
+
+pub(crate) type BackupJobActor = JobActor<backup::Backup>;
+pub(crate) type RestoreJobActor = JobActor<restore::Restore>;
+
+/// How often the progress of a job is measured and published.
+const TICK: Duration = Duration::from_secs(1);
+
+/// A job has ended.
 #[derive(Debug)]
-pub(crate) enum Job {
-    /// A backup of the command line, which asks for its end when it likes.
-    Backup(Addr<BackupJobActor>),
-    /// A restore of the command line.
-    SingleRestore(Addr<RestoreJobActor>),
-    /// A run of a routine.
-    Run {
-        settings: Arc<RoutineSettings>,
-        kind: BackupKind,
-        created: DateTime<Utc>,
-        actor: Addr<BackupJobActor>,
-    },
-    /// A restore that was asked of the service.
-    Restore {
-        actor: Addr<RestoreJobActor>,
-        /// What no backup may read meanwhile; `None` until that is known.
-        reserved: Option<Reserved>,
-    },
+pub(crate) struct JobEnded<J: Job> {
+    pub id: JobId,
+    pub result: Arc<ResultOf<J>>,
 }
 
-/// Namespaces of a cluster that are being restored.
-#[derive(Debug)]
-pub(crate) struct Reserved {
-    pub cluster: Arc<ClusterSettings>,
-    pub namespaces: Vec<String>,
+impl<J: Job> Message for JobEnded<J> {
+    type Result = ();
 }
 
-impl Reserved {
-    /// A namespace that a backup would read while it is being restored.
-    pub(crate) fn conflict(&self, backup: &RoutineSettings, clusters: &Clusters) -> Option<&str> {
-        let is_read = |namespace: &&String| {
-            backup.namespaces.is_empty() || backup.namespaces.iter().any(|name| name.as_str() == **namespace)
-        };
-        let found = self.namespaces.iter().find(is_read)?;
-        clusters.are_same(&self.cluster, &backup.cluster).then_some(found)
-    }
+/// A worker has nothing to do.
+pub(crate) struct TakeBatch<J: Job> {
+    stage: StageId,
+    /// What became of its batch before.
+    ended: Option<Returned<J::Stage>>,
 }
 
-impl Job {
-    /// Ends the job early.
-    pub(crate) fn cancel(&self) {
-        match self {
-            Self::Backup(actor) | Self::Run { actor, .. } => actor.do_send(Cancel),
-            Self::SingleRestore(actor) | Self::Restore { actor, .. } => actor.do_send(Cancel),
-        }
-    }
+impl<J: Job> Message for TakeBatch<J> {
+    type Result = Option<<J::Stage as Stage>::Batch>;
 }
 
 /// Ends a job early.
@@ -73,121 +89,308 @@ impl Job {
 #[rtype(result = "()")]
 pub(crate) struct Cancel;
 
-/// Cancels a job when its actor falls: its workers must not go on.
+/// Asks how far the job is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GetSnapshot<C>(PhantomData<fn() -> C>);
+
+impl<C> GetSnapshot<C> {
+    pub(crate) fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<C: 'static> Message for GetSnapshot<C> {
+    type Result = JobSnapshot<C>;
+}
+
+/// Asks for the end of the job, and gets it when there is one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WaitForEnd<J>(PhantomData<fn() -> J>);
+
+impl<J: Job> WaitForEnd<J> {
+    pub(crate) fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<J: Job> Message for WaitForEnd<J> {
+    type Result = Option<Arc<ResultOf<J>>>;
+}
+
+/// What a job is doing.
 #[derive(Debug)]
-pub(crate) struct Falls {
+enum JobState<J: Job> {
+    /// The steps find out what there is to do.
+    Planning,
+    /// Workers are at work.
+    Running,
+    /// Nothing is done until what failed is tried again.
+    Waiting,
+    /// What the workers did is completed.
+    Finishing,
+    Ended(Arc<ResultOf<J>>),
+}
+
+/// A part of a job.
+#[derive(Debug)]
+struct Part<P> {
+    progress: Arc<P>,
+    expected: Option<u64>,
+}
+
+/// Owns one job.
+#[derive(Debug)]
+pub(crate) struct JobActor<J: Job> {
+    shared: Arc<Shared>,
+    id: JobId,
+    work: Option<JobWork>,
+    log: Logger,
     cancel: CancellationToken,
-    fell: Arc<AtomicBool>,
+    /// An actor that crashes cancels its job: the workers must not continue without it.
+    _cancel_on_crash: DropGuard,
+    state: JobState<J>,
+    pace: Pace,
+    /// By name.
+    parts: BTreeMap<String, Part<J::Progress>>,
+    /// What waits to be tried again.
+    retries: BTreeMap<String, PendingRetry>,
+    stages: Stages<J::Stage>,
+    waiting_for_end: Vec<oneshot::Sender<Arc<ResultOf<J>>>>,
+    ticks: Option<SpawnHandle>,
 }
 
-impl Falls {
-    /// What an actor holds, and what tells whether it fell.
-    pub(crate) fn new(cancel: &CancellationToken) -> (Self, Arc<AtomicBool>) {
-        let fell = Arc::new(AtomicBool::new(false));
-        (Self { cancel: cancel.clone(), fell: Arc::clone(&fell) }, fell)
+impl<J: Job> JobActor<J> {
+    /// Starts a job, which tells its parent when it has ended.
+    pub(crate) fn start(
+        shared: &Arc<Shared>,
+        id: JobId,
+        log: Logger,
+        job: J,
+        parent: Recipient<JobEnded<J>>,
+    ) -> Addr<Self> {
+        let cancel = CancellationToken::new();
+        let pace = Pace::new(shared.clock.now());
+        Self::create(|context| {
+            let steps = Steps {
+                shared: Arc::clone(shared),
+                id,
+                log: log.clone(),
+                cancel: cancel.clone(),
+                job: context.address(),
+            };
+            let (work, load) = (job.work(), job.load());
+            if let Some(work) = &work {
+                announce_start(shared, &log, id, work);
+            }
+            shared.runtime.spawn(steps::drive(job, steps, parent));
+            Self {
+                shared: Arc::clone(shared),
+                id,
+                work,
+                log,
+                _cancel_on_crash: cancel.clone().drop_guard(),
+                cancel,
+                state: JobState::Planning,
+                pace,
+                parts: BTreeMap::new(),
+                retries: BTreeMap::new(),
+                stages: Stages::new(load),
+                waiting_for_end: Vec::new(),
+                ticks: None,
+            }
+        })
+    }
+
+    /// The state of a job that has not ended, of which this is the state while no stage is worked on and nothing waits.
+    fn enter(&mut self, otherwise: JobState<J>) {
+        self.state = match &self.state {
+            JobState::Ended(result) => JobState::Ended(Arc::clone(result)),
+            _ if !self.stages.is_empty() => JobState::Running,
+            _ if !self.retries.is_empty() => JobState::Waiting,
+            _ => otherwise,
+        };
+    }
+
+    fn snapshot(&self, is_last: bool) -> JobSnapshot<J::Counts> {
+        if let JobState::Ended(result) = &self.state {
+            return result.snapshot.clone();
+        }
+        let elapsed = self.pace.elapsed();
+        let mut counts = J::Counts::default();
+        for part in self.parts.values() {
+            counts += J::counts(&part.progress);
+        }
+        J::set_elapsed(&mut counts, elapsed);
+        let amounts = self.amounts(&counts);
+        let mut progress = self.pace.progress(self.id, amounts, is_last.then_some(elapsed));
+        if let Some(retry) = self.retries.values().min_by_key(|retry| retry.at).filter(|_| !is_last) {
+            // While something waits it is not known when all will be done.
+            progress = RunningJob { estimated_end: None, retry: Some(retry.clone()), ..progress };
+        }
+        let warnings = self.parts.values().flat_map(|part| J::warnings(&part.progress)).collect();
+        JobSnapshot { counts, progress, warnings }
+    }
+
+    fn amounts(&self, counts: &J::Counts) -> Amounts {
+        J::amounts(counts, self.parts.values().map(|part| part.expected).sum())
+    }
+
+    fn tick(&mut self, _: &mut Context<Self>) {
+        // A job that was canceled, or that failed, may have no worker that would ask.
+        self.stages.dispatch();
+        let JobSnapshot { counts, progress, .. } = self.snapshot(false);
+        self.pace.sample(self.amounts(&counts));
+        let Some(work) = &self.work else { return };
+        if let JobWork::Backup { routine, kind } = work {
+            self.shared.metrics.backup_progress(routine, *kind, &progress);
+        }
+        let job = JobLabel { id: self.id, work: work.clone() };
+        self.shared.publish(|at| Event::JobProgress { at, job, progress });
     }
 }
 
-impl Drop for Falls {
-    fn drop(&mut self) {
-        self.fell.store(true, Ordering::SeqCst);
+/// Counts, logs and publishes the start of a job.
+fn announce_start(shared: &Shared, log: &Logger, id: JobId, work: &JobWork) {
+    match work {
+        JobWork::Backup { routine, kind } => {
+            info!(log, "backup started");
+            shared.metrics.backup_started(routine, *kind);
+        }
+        JobWork::Restore { .. } => {
+            info!(log, "restore started");
+            shared.metrics.restore_started();
+        }
+    }
+    let job = JobLabel { id, work: work.clone() };
+    shared.publish(|at| Event::JobStarted { at, job });
+}
+
+impl<J: Job> Actor for JobActor<J> {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        self.ticks = Some(context.run_interval(TICK, Self::tick));
+    }
+}
+
+impl<J: Job> Handler<BeginPart<J::Progress>> for JobActor<J> {
+    type Result = ();
+
+    fn handle(&mut self, begin: BeginPart<J::Progress>, _: &mut Self::Context) {
+        let BeginPart { name, progress, expected } = begin;
+        self.parts.insert(name, Part { progress, expected });
+    }
+}
+
+impl<J: Job> Handler<BeginStage<J>> for JobActor<J> {
+    type Result = MessageResult<BeginStage<J>>;
+
+    fn handle(
+        &mut self,
+        BeginStage { stage, workers }: BeginStage<J>,
+        _: &mut Self::Context,
+    ) -> Self::Result {
+        let id = self.stages.add(stage, workers);
+        self.enter(JobState::Running);
+        MessageResult(id)
+    }
+}
+
+impl<J: Job> Handler<EndStage<J>> for JobActor<J> {
+    type Result = MessageResult<EndStage<J>>;
+
+    fn handle(&mut self, end: EndStage<J>, _: &mut Self::Context) -> Self::Result {
+        let stage = self.stages.remove(end.0);
+        self.enter(JobState::Finishing);
+        MessageResult(stage)
+    }
+}
+
+impl<J: Job> Handler<AwaitRetry> for JobActor<J> {
+    type Result = ();
+
+    fn handle(&mut self, AwaitRetry { what, part, retry }: AwaitRetry, _: &mut Self::Context) {
+        if let Some(part) = part {
+            self.parts.remove(&part);
+        }
+        self.retries.insert(what, retry);
+        self.enter(JobState::Waiting);
+    }
+}
+
+impl<J: Job> Handler<BeginRetry> for JobActor<J> {
+    type Result = ();
+
+    fn handle(&mut self, BeginRetry(what): BeginRetry, _: &mut Self::Context) {
+        self.retries.remove(&what);
+        self.enter(JobState::Planning);
+    }
+}
+
+impl<J: Job> Handler<TakeBatch<J>> for JobActor<J> {
+    type Result = ResponseFuture<Option<<J::Stage as Stage>::Batch>>;
+
+    fn handle(&mut self, TakeBatch { stage, ended }: TakeBatch<J>, _: &mut Self::Context) -> Self::Result {
+        if matches!(ended, Some(Returned::Lost(_))) {
+            error!(self.log, "a worker panicked: a defect of this program");
+        }
+        let answer = self.stages.take_back(stage, ended);
+        self.stages.dispatch();
+        Box::pin(async move { answer.await.ok().flatten() })
+    }
+}
+
+impl<J: Job> Handler<Finish<J>> for JobActor<J> {
+    type Result = MessageResult<Finish<J>>;
+
+    fn handle(&mut self, _: Finish<J>, _: &mut Self::Context) -> Self::Result {
+        self.enter(JobState::Finishing);
+        MessageResult(self.snapshot(true))
+    }
+}
+
+impl<J: Job> Handler<Ended<J>> for JobActor<J> {
+    type Result = ();
+
+    fn handle(&mut self, Ended(result): Ended<J>, context: &mut Self::Context) {
+        // The actor ends when nobody has its address any more.
+        if let Some(ticks) = self.ticks.take() {
+            context.cancel_future(ticks);
+        }
+        for waiting in self.waiting_for_end.drain(..) {
+            // One that is gone needs no answer.
+            let _ = waiting.send(Arc::clone(&result));
+        }
+        self.state = JobState::Ended(result);
+    }
+}
+
+impl<J: Job> Handler<Cancel> for JobActor<J> {
+    type Result = ();
+
+    fn handle(&mut self, _: Cancel, _: &mut Self::Context) {
         self.cancel.cancel();
+        self.stages.dispatch();
     }
 }
 
-/// The error of a job whose actor is gone.
-pub(crate) fn fallen<T>(_: T) -> EngineError {
-    EngineError::Worker("the actor of the job failed".to_owned())
-}
+impl<J: Job> Handler<GetSnapshot<J::Counts>> for JobActor<J> {
+    type Result = MessageResult<GetSnapshot<J::Counts>>;
 
-/// The end of a job, for all who wait for it.
-pub(crate) type End = watch::Receiver<Option<Arc<JobEnd>>>;
-
-/// Waits for the end of a job.
-pub(crate) async fn end_of(mut end: End) -> Option<Arc<JobEnd>> {
-    // The sender sends before it is dropped.
-    let end = end.wait_for(Option::is_some).await.ok()?;
-    end.clone()
-}
-
-/// What was done of a job at one moment.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Amounts {
-    /// Records there will be; 0 when that is not known.
-    pub expected: u64,
-    pub done: u64,
-    pub bytes: u64,
-    pub pipeline: u64,
-    /// Of all the work, 0 to 1, when records cannot tell.
-    pub share: f64,
-}
-
-/// Over how long the current speed is measured.
-const WINDOW: Duration = Duration::from_secs(5);
-
-/// How long a job runs and how fast it is.
-#[derive(Debug)]
-pub(crate) struct Pace {
-    started: DateTime<Utc>,
-    began: Instant,
-    samples: VecDeque<(Instant, Amounts)>,
-}
-
-impl Pace {
-    pub(crate) fn new(started: DateTime<Utc>) -> Self {
-        let began = Instant::now();
-        Self { started, began, samples: VecDeque::from([(began, Amounts::default())]) }
+    fn handle(&mut self, _: GetSnapshot<J::Counts>, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.snapshot(false))
     }
+}
 
-    /// Notes what is done by now; said about once a second.
-    pub(crate) fn sample(&mut self, amounts: Amounts) {
-        let now = Instant::now();
-        self.samples.push_back((now, amounts));
-        while self.samples.len() > 2 && self.samples.get(1).is_some_and(|(at, _)| now - *at >= WINDOW) {
-            self.samples.pop_front();
+impl<J: Job> Handler<WaitForEnd<J>> for JobActor<J> {
+    type Result = ResponseFuture<Option<Arc<ResultOf<J>>>>;
+
+    fn handle(&mut self, _: WaitForEnd<J>, _: &mut Self::Context) -> Self::Result {
+        if let JobState::Ended(result) = &self.state {
+            return Box::pin(std::future::ready(Some(Arc::clone(result))));
         }
-    }
-
-    /// The job's progress; `ended` when it has ended.
-    pub(crate) fn progress(&self, id: JobId, amounts: Amounts, ended: Option<Duration>) -> RunningJob {
-        let duration = ended.unwrap_or_else(|| self.began.elapsed());
-        // The speed of the last seconds; of the whole job when it has ended.
-        let (since, before) = match (ended, self.samples.front()) {
-            (None, Some(&(at, before))) => (at.elapsed(), before),
-            _ => (duration, Amounts::default()),
-        };
-        let per_second = |now: u64, before: u64| {
-            (now.saturating_sub(before) as f64 / since.as_secs_f64().max(1e-3)) as u64
-        };
-        let share = match amounts.expected {
-            0 => amounts.share,
-            expected => amounts.done as f64 / expected as f64,
-        };
-        // An estimate is never certain: done is what has ended.
-        let most = if ended.is_some() { 100.0 } else { 99.0 };
-        let percentage_done = (share * 100.0).min(most) as u8;
-        let estimated_end = (ended.is_none() && percentage_done >= 1)
-            .then(|| TimeDelta::from_std(duration.div_f64(share.min(1.0))).ok())
-            .flatten()
-            .and_then(|whole| self.started.checked_add_signed(whole));
-        RunningJob {
-            id,
-            total_records: amounts.expected.max(amounts.done),
-            done_records: amounts.done,
-            started: self.started,
-            finished: ended
-                .and_then(|after| self.started.checked_add_signed(TimeDelta::from_std(after).ok()?)),
-            duration,
-            percentage_done,
-            estimated_end,
-            records_per_second: per_second(amounts.done, before.done),
-            kilobytes_per_second: per_second(amounts.bytes, before.bytes) / 1000,
-            pipeline: amounts.pipeline,
-            retry: None,
-        }
-    }
-
-    pub(crate) fn elapsed(&self) -> Duration {
-        self.began.elapsed()
+        let (waiting, answer) = oneshot::channel();
+        self.waiting_for_end.push(waiting);
+        Box::pin(async move { answer.await.ok() })
     }
 }

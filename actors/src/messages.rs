@@ -6,7 +6,7 @@
 //! | [`restores`] | [`RestorePath`], [`RestoreToTime`], [`GetRestore`], [`ListRestores`], [`CancelRestore`] |
 //! | [`configuration`] | [`GetConfig`], [`ChangeConfig`], [`ReloadConfig`] |
 //! | [`system`] | [`CheckReadiness`], [`Subscribe`], [`RenderMetrics`], [`Shutdown`] |
-//! | [`jobs`] | single jobs of the command line: [`StartBackup`], [`StartRestore`], [`GetJob`], [`WaitForJob`], [`CancelJob`] |
+//! | [`jobs`] | single jobs of the command line: [`StartBackup`], [`StartRestore`], [`GetJob`], [`WaitForBackup`], [`WaitForRestore`], [`CancelJob`] |
 
 pub mod backups;
 pub mod configuration;
@@ -20,10 +20,11 @@ pub use backups::{
 };
 pub use configuration::{ChangeConfig, ConfigChange, ConfigSnapshot, Edit, GetConfig, ReloadConfig};
 pub use jobs::{
-    CancelJob, GetJob, JobCounters, JobEnd, JobId, JobStatus, StartBackup, StartRestore, WaitForJob,
+    BackupResult, CancelJob, GetJob, JobCounters, JobEnd, JobId, JobResult, JobSnapshot, RestoreResult,
+    StartBackup, StartRestore, WaitForBackup, WaitForRestore,
 };
 pub use restores::{
-    CancelRestore, GetRestore, JobState, ListRestores, PlanWait, RestorePath, RestoreStatus, RestoreToTime,
+    CancelRestore, GetRestore, ListRestores, PlanWait, RestorePath, RestoreStatus, RestoreToTime, Status,
     StatusFilter,
 };
 pub use system::{CheckReadiness, Event, Readiness, RenderMetrics, Shutdown, Subscribe};

@@ -10,7 +10,7 @@ use prometheus::{
     TextEncoder,
 };
 
-use crate::messages::{JobState, RunningJob};
+use crate::messages::{RunningJob, Status};
 
 const PREFIX: &str = "aerospike_backup_service";
 const LABELS: &[&str] = &["routine", "type"];
@@ -72,12 +72,12 @@ impl Outcome {
     }
 }
 
-impl From<JobState> for Outcome {
-    fn from(state: JobState) -> Self {
+impl From<Status> for Outcome {
+    fn from(state: Status) -> Self {
         match state {
-            JobState::Done => Self::Success,
-            JobState::Canceled => Self::Canceled,
-            JobState::Running | JobState::Failed => Self::Failure,
+            Status::Done => Self::Success,
+            Status::Canceled => Self::Canceled,
+            Status::Running | Status::Failed => Self::Failure,
         }
     }
 }

@@ -16,27 +16,44 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use abs_config::{RoutineSettings, Schedule, StorageSettings};
+use abs_engine::BackupSnapshot;
 use abs_engine::catalog::{BackupKind, CatalogError, run_folder};
 use abs_storage::ObjectPath;
 use actix::{
     Actor, ActorContext as _, ActorFutureExt as _, Addr, AsyncContext as _, Context, Handler, Message,
-    ResponseFuture, SpawnHandle, WrapFuture as _,
+    Recipient, ResponseFuture, SpawnHandle, WrapFuture as _,
 };
 use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 use slog::{Logger, error, info, o, warn};
 
-use crate::backup_job::{BackupJobActor, GetProgress};
-use crate::backup_run::{latest_true, mark_suspects, tolerance};
-use crate::job::Cancel;
+use crate::job::{BackupJobActor, Cancel, GetSnapshot};
 use crate::messages::system::Event;
-use crate::messages::{JobId, JobState, RequestError, RoutineState};
-use crate::metrics::{Outcome, Totals};
+use crate::messages::{BackupResult, JobEnd, JobId, JobSnapshot, RequestError, RoutineState, RunningJob};
+use crate::metrics::Outcome;
 use crate::shared::{Jumps, Shared};
 use crate::supervise::Backoff;
-use crate::supervisor::{NoRun, StartRun, SupervisorActor};
+use crate::suspects::{latest_true, mark_suspects, tolerance};
 
 /// Backups that may be asked for with a delay at the same time: each takes memory until its time has come.
 const MOST_DELAYED: usize = 1000;
+
+/// A routine asks for a run of its own.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(JobId, Addr<BackupJobActor>), NoRun>")]
+pub(crate) struct StartRun {
+    pub settings: Arc<RoutineSettings>,
+    pub kind: BackupKind,
+    pub created: DateTime<Utc>,
+}
+
+/// Why a run is not started.
+#[derive(Debug)]
+pub(crate) enum NoRun {
+    /// The service is stopping.
+    Stopping,
+    /// This namespace is being restored.
+    Restoring(String),
+}
 
 /// Gives the routine new settings; the first ones when it was made.
 #[derive(Debug, Message)]
@@ -75,19 +92,7 @@ pub(crate) struct RunEnded {
     pub settings: Arc<RoutineSettings>,
     pub kind: BackupKind,
     pub created: DateTime<Utc>,
-    pub end: RunEnd,
-}
-
-/// How a run ended.
-#[derive(Clone, Debug)]
-pub(crate) struct RunEnd {
-    pub state: JobState,
-    pub error: Option<String>,
-    pub totals: Totals,
-    /// A backup is there now; an empty incremental one leaves nothing.
-    pub kept: bool,
-    /// Why a full backup is to be made in place of this incremental one, which did nothing.
-    pub full_due: Option<String>,
+    pub result: Arc<BackupResult>,
 }
 
 /// A run that went on while its routine's actor was started again, or is canceled while its routine is added again.
@@ -142,7 +147,7 @@ impl Lane {
 #[derive(Debug)]
 pub(crate) struct RoutineActor {
     shared: Arc<Shared>,
-    supervisor: Addr<SupervisorActor>,
+    supervisor: Recipient<StartRun>,
     settings: Arc<RoutineSettings>,
     log: Logger,
     full: Lane,
@@ -199,7 +204,7 @@ pub(crate) struct Beginning {
 impl RoutineActor {
     pub(crate) fn new(
         shared: Arc<Shared>,
-        supervisor: Addr<SupervisorActor>,
+        supervisor: Recipient<StartRun>,
         Beginning { settings, memory, created, is_first, start_after }: Beginning,
     ) -> Self {
         let log = shared.log.new(o!("routine" => settings.name.clone()));
@@ -376,11 +381,31 @@ impl RoutineActor {
 
     fn start(&mut self, kind: BackupKind, context: &mut Context<Self>) {
         self.lane(kind).starting = true;
+        let now = self.shared.clock.now().trunc_subsecs(3);
+        let latest = latest_true(&self.settings, now);
+        if self.full.last.max(self.incremental.last) > Some(latest) {
+            // The clock was set back: which backup is the last of those that count is in the storage.
+            let load = self.load();
+            context.spawn(load.into_actor(self).map(move |lasts, actor, context| {
+                actor.lane(kind).starting = false;
+                if let Ok(lasts) = lasts {
+                    actor.loaded(lasts);
+                } else {
+                    let latest = latest_true(&actor.settings, actor.shared.clock.now());
+                    for lane in [&mut actor.full, &mut actor.incremental] {
+                        lane.last = lane.last.filter(|last| *last <= latest);
+                    }
+                }
+                if !actor.settings.disabled {
+                    actor.start(kind, context);
+                }
+            }));
+            return;
+        }
         // The time of a run names its folder, so no two runs have the same, and it is later than those of the backups that
         // the run may build on. A backup dated further in the future is none of them.
-        let now = self.shared.clock.now().trunc_subsecs(3);
-        let last = self.created.max(self.full.last.max(self.incremental.last).unwrap_or_default());
-        if last >= now && last <= latest_true(&self.settings, now) {
+        let last = [Some(self.created), self.full.last, self.incremental.last].into_iter().flatten();
+        if let Some(last) = last.filter(|last| (now..=latest).contains(last)).max() {
             let clock = Arc::clone(&self.shared.clock);
             let wait = (last - now).to_std().unwrap_or_default() + Duration::from_millis(1);
             let waited = async move { clock.sleep(wait).await };
@@ -641,15 +666,15 @@ impl Handler<GetState> for RoutineActor {
             next_incremental: self.incremental.next,
             ..RoutineState::default()
         };
-        let job = |lane: &Lane| lane.runs.last().map(|run| run.actor.send(GetProgress { ended: None }));
+        let job = |lane: &Lane| lane.runs.last().map(|run| run.actor.send(GetSnapshot::new()));
         let (full, incremental) = (job(&self.full), job(&self.incremental));
         Box::pin(async move {
             // A job that has just ended answers no more.
             if let Some(progress) = full {
-                state.full = progress.await.ok();
+                state.full = running(progress.await);
             }
             if let Some(progress) = incremental {
-                state.incremental = progress.await.ok();
+                state.incremental = running(progress.await);
             }
             state
         })
@@ -660,7 +685,7 @@ impl Handler<RunEnded> for RoutineActor {
     type Result = ();
 
     fn handle(&mut self, ended: RunEnded, context: &mut Self::Context) {
-        let RunEnded { id, settings, kind, created, end } = ended;
+        let RunEnded { id, settings, kind, created, result } = ended;
         let is_here = settings.storage == self.settings.storage;
         let lane = self.lane(kind);
         lane.runs.retain(|run| run.id != id);
@@ -668,17 +693,18 @@ impl Handler<RunEnded> for RoutineActor {
             // What it made is in the storage that the routine had before.
             return;
         }
-        if end.kept {
+        let is_kept = result.is_kept();
+        if is_kept {
             lane.last = lane.last.max(Some(created));
             if kind == BackupKind::Full {
                 (self.full_due, self.set_back) = (None, TimeDelta::zero());
             }
         }
-        if end.full_due.is_some() {
+        if matches!(result.end, JobEnd::FullDue(_)) {
             self.admit(BackupKind::Full, context);
         }
         // Also when another namespace has failed: what was kept takes room.
-        if end.kept && kind == BackupKind::Full {
+        if is_kept && kind == BackupKind::Full {
             self.retain(context);
         }
     }
@@ -711,6 +737,11 @@ impl Handler<ApplyRetention> for RoutineActor {
             self.retain(context);
         }
     }
+}
+
+/// The progress of a job that has not ended.
+fn running<E>(snapshot: Result<JobSnapshot<BackupSnapshot>, E>) -> Option<RunningJob> {
+    snapshot.ok().map(|snapshot| snapshot.progress).filter(|progress| progress.finished.is_none())
 }
 
 /// The folder of a run.

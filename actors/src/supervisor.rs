@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | [`StartRun`] | a routine | the new job, or why there is none |
 //! | `ReserveNamespaces` | the driver of a restore | whether it may write to them |
-//! | [`JobEnded`] | the watcher of a job | |
+//! | [`JobEnded`] | a job | |
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError};
@@ -14,21 +14,22 @@ use std::time::{Duration, Instant};
 
 use abs_config::RoutineSettings;
 use abs_engine::catalog::BackupKind;
-use actix::{Actor, Addr, Arbiter, AsyncContext as _, Context, Handler, Message, MessageResult, System};
+use actix::{Actor, Addr, Arbiter, AsyncContext as _, Context, Handler, MessageResult, System};
 use chrono::{DateTime, Utc};
 use slog::{Logger, error, o};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, watch};
 
-use crate::backup_job::BackupJobActor;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{ConfigSource, Configuration};
-use crate::job::Job;
-use crate::messages::restores::RestoreStatus;
+use crate::job::backup::{Backup, RoutineRun};
+use crate::job::restore::Restore;
+use crate::job::{BackupJobActor, JobEnded};
 use crate::messages::system::{Event, RoutineChange};
-use crate::messages::{JobId, RequestError};
+use crate::messages::{JobId, RequestError, RestoreResult};
 use crate::routine::{
-    Adopt, ApplyRetention, Beginning, ClockSet, Configure, Memory, Retire, RoutineActor, RunEnd, RunEnded,
+    Adopt, ApplyRetention, Beginning, ClockSet, Configure, Memory, NoRun, Retire, RoutineActor, RunEnded,
+    StartRun,
 };
 use crate::shared::{Jumps, Shared};
 use crate::supervise::{Step, Supervision};
@@ -41,47 +42,12 @@ mod system;
 #[cfg(test)]
 pub(crate) mod testing;
 
+use jobs::Job;
+
 /// Restores that have ended and are remembered.
 const REMEMBERED: usize = 1000;
 /// How often the supervisor looks whether its actors live, and whether the clock was set.
 const WATCH: Duration = Duration::from_secs(1);
-
-/// A routine asks for a run of its own.
-#[derive(Debug, Message)]
-#[rtype(result = "Result<(JobId, Addr<BackupJobActor>), NoRun>")]
-pub(crate) struct StartRun {
-    pub settings: Arc<RoutineSettings>,
-    pub kind: BackupKind,
-    pub created: DateTime<Utc>,
-}
-
-/// Why a run is not started.
-#[derive(Debug)]
-pub(crate) enum NoRun {
-    /// The service is stopping.
-    Stopping,
-    /// This namespace is being restored.
-    Restoring(String),
-}
-
-/// A job has ended, in whatever way.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub(crate) struct JobEnded {
-    pub id: JobId,
-    pub end: Ended,
-}
-
-/// How a job ended.
-#[derive(Debug)]
-pub(crate) enum Ended {
-    /// One of the command line, which keeps its end itself.
-    Single,
-    /// A run of a routine.
-    Run(RunEnd),
-    /// A restore.
-    Restore(Box<RestoreStatus>),
-}
 
 /// What a service is started with.
 #[derive(Debug)]
@@ -101,7 +67,7 @@ pub struct SupervisorActor {
     changing: Arc<Mutex<()>>,
     routines: BTreeMap<String, Routine>,
     jobs: HashMap<JobId, Job>,
-    ended_restores: BTreeMap<JobId, RestoreStatus>,
+    ended_restores: BTreeMap<JobId, Arc<RestoreResult>>,
     /// How many runs and restores there are.
     running: watch::Sender<usize>,
     stopping: bool,
@@ -262,7 +228,8 @@ impl SupervisorActor {
 
     fn start_routine(&self, beginning: Beginning, context: &Context<Self>) -> Addr<RoutineActor> {
         let settings = Arc::clone(&beginning.settings);
-        let routine = RoutineActor::new(Arc::clone(&self.shared), context.address(), beginning).start();
+        let routine =
+            RoutineActor::new(Arc::clone(&self.shared), context.address().recipient(), beginning).start();
         // What still runs of it, or of one of its name that was removed, counts for its admission and retention.
         for (id, job) in &self.jobs {
             if let Job::Run { settings: of, kind, created, actor } = job
@@ -364,47 +331,52 @@ impl Handler<StartRun> for SupervisorActor {
         if let Some(routine) = self.routines.get_mut(&settings.name) {
             routine.created = routine.created.max(created);
         }
-        let run_of = Arc::clone(&settings);
-        let actor = BackupJobActor::run_of(&self.shared, id, run_of, kind, created, context.address());
+        let (routine, begun) = (settings.name.clone(), self.shared.clock.steady());
+        let log = self.shared.log.new(o!("job" => id.0, "routine" => routine, "type" => kind.as_str()));
+        let run = RoutineRun { settings: Arc::clone(&settings), kind, created, begun };
+        let parent = context.address().recipient();
+        let actor = BackupJobActor::start(&self.shared, id, log, Backup::Run(run), parent);
         self.add(id, Job::Run { settings, kind, created, actor: actor.clone() });
         MessageResult(Ok((id, actor)))
     }
 }
 
-impl Handler<JobEnded> for SupervisorActor {
+impl Handler<JobEnded<Backup>> for SupervisorActor {
     type Result = ();
 
-    fn handle(&mut self, JobEnded { id, end }: JobEnded, _: &mut Self::Context) {
-        match end {
-            Ended::Single => {}
-            Ended::Run(end) => {
-                if let Some(Job::Run { settings, kind, created, .. }) = self.remove(id) {
-                    match self.routines.get(&settings.name) {
-                        Some(routine) => {
-                            if end.kept
-                                && kind == BackupKind::Full
-                                && settings.storage == routine.settings.storage
-                            {
-                                // So that it is not forgotten if the actor has failed, or fails before it hears of this.
-                                let mut memory =
-                                    routine.memory.lock().unwrap_or_else(PoisonError::into_inner);
-                                memory.retention_due = true;
-                            }
-                            routine.actor.do_send(RunEnded { id, settings, kind, created, end });
-                        }
-                        // The routine went while this ran, and the end of the run brought its metrics back.
-                        None => self.shared.metrics.forget(&settings.name),
-                    }
+    fn handle(&mut self, JobEnded { id, result }: JobEnded<Backup>, _: &mut Self::Context) {
+        let Some(Job::Run { .. }) = self.jobs.get(&id) else { return };
+        let Some(Job::Run { settings, kind, created, .. }) = self.remove(id) else { return };
+        match self.routines.get(&settings.name) {
+            Some(routine) => {
+                if result.is_kept()
+                    && kind == BackupKind::Full
+                    && settings.storage == routine.settings.storage
+                {
+                    // So that it is not forgotten if the actor has failed, or fails before it hears of this.
+                    let mut memory = routine.memory.lock().unwrap_or_else(PoisonError::into_inner);
+                    memory.retention_due = true;
                 }
+                routine.actor.do_send(RunEnded { id, settings, kind, created, result });
             }
-            Ended::Restore(status) => {
-                self.remove(id);
-                self.restore_ended();
-                self.ended_restores.insert(id, *status);
-                if self.ended_restores.len() > REMEMBERED {
-                    self.ended_restores.pop_first();
-                }
-            }
+            // The routine went while this ran, and the end of the run brought its metrics back.
+            None => self.shared.metrics.forget(&settings.name),
+        }
+    }
+}
+
+impl Handler<JobEnded<Restore>> for SupervisorActor {
+    type Result = ();
+
+    fn handle(&mut self, JobEnded { id, result }: JobEnded<Restore>, _: &mut Self::Context) {
+        if !matches!(self.jobs.get(&id), Some(Job::Restore { .. })) {
+            return;
+        }
+        self.remove(id);
+        self.restore_ended();
+        self.ended_restores.insert(id, result);
+        if self.ended_restores.len() > REMEMBERED {
+            self.ended_restores.pop_first();
         }
     }
 }

@@ -196,7 +196,7 @@ impl World {
     }
 
     /// Waits for the end of the next backup.
-    pub(crate) async fn finished(&mut self) -> (BackupKind, JobState, Option<String>) {
+    pub(crate) async fn finished(&mut self) -> (BackupKind, Status, Option<String>) {
         self.event(|event| match event {
             Event::JobFinished { job, state, error, .. } => match &job.work {
                 JobWork::Backup { kind, .. } => Some((*kind, *state, error.clone())),

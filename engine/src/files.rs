@@ -203,6 +203,12 @@ impl FileQueue {
         self.open.retain(|open| !Arc::ptr_eq(&open.file, &file));
     }
 
+    /// False when every file has been read to its end.
+    #[must_use]
+    pub fn has_tasks(&self) -> bool {
+        !self.unopened.is_empty() || !self.open.is_empty()
+    }
+
     /// True when no task is out and none will be.
     #[must_use]
     pub fn is_over(&self) -> bool {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use abs_actors::{JobEnd, StartBackup};
+use abs_actors::StartBackup;
 use abs_cluster::ScanFilter;
 use abs_config::{Bandwidth, Compression, Namespace, PartitionFilter, RecordRate, SizeMb, Timestamp};
 use abs_engine::{BackupPlan, BackupReport, PartitionChoice};
@@ -12,7 +12,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::connect::Connect;
-use super::job::{self, Start};
+use super::job;
 use super::options::{Encryption, MAX_BIN, MAX_SET, cancel_on_signal, check_folder, parse_name};
 use super::place::{OtherStorage, Place};
 use super::view::{self, count};
@@ -161,14 +161,10 @@ pub(super) async fn run(mut arguments: Arguments) -> Result<(), Failure> {
     let Place { storage, path: folder, name } = arguments.place.folder(&arguments.directory, check_folder)?;
     let cancel = cancel_on_signal()?;
     let cluster = arguments.connect.connect(&cancel).await?;
-    let start = Start::Backup(StartBackup { cluster: cluster.clone(), storage, folder, plan });
-    let (end, _) = job::run(start, "backing up", cancel).await?;
+    let start = StartBackup { cluster: cluster.clone(), storage, folder, plan };
+    let result = job::back_up(start, cancel).await?;
     cluster.close().await;
-    let reports = match &*end {
-        JobEnd::Backup(Ok(reports)) => &reports[..],
-        JobEnd::Backup(Err(e)) | JobEnd::Restore(Err(e)) => return Err(Failure::job(e)),
-        JobEnd::Restore(Ok(_)) => &[],
-    };
+    let reports = result.done().map_err(Failure::job)?;
     // One namespace was asked for.
     let report = reports.first().ok_or_else(|| Failure::job("the job was no backup"))?;
     for warning in &report.warnings {

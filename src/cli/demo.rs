@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use abs_actors::system::{Event, JobWork};
 use abs_actors::{
-    JobId, JobState, PlanWait, RestoreToTime, RunningJob, Subscribe, SupervisorActor, TriggerBackup,
+    JobId, PlanWait, RestoreToTime, RunningJob, Status, Subscribe, SupervisorActor, TriggerBackup,
 };
 use abs_cluster::{Cluster, ConnectOptions, Seed};
 use abs_config::RestoreTimestampRequest;
@@ -168,7 +168,7 @@ impl Demo {
             match &*event {
                 Event::JobFinished { job, state, error, progress, .. } if is_it(job.id, &job.work) => {
                     return match (state, error) {
-                        (JobState::Done, _) => Ok(progress.clone()),
+                        (Status::Done, _) => Ok(progress.clone()),
                         (_, Some(e)) => Err(Failure::job(e)),
                         (_, None) => Err(Failure::job("the job was canceled")),
                     };

@@ -3,50 +3,61 @@
 use std::sync::Arc;
 
 use abs_actors::{
-    CancelJob, GetJob, JobCounters, JobEnd, JobId, StartBackup, StartRestore, SupervisorActor, WaitForJob,
-    supervise,
+    BackupResult, CancelJob, GetJob, JobCounters, JobId, RestoreResult, StartBackup, StartRestore,
+    SupervisorActor, WaitForBackup, WaitForRestore, supervise,
 };
-use actix::Addr;
+use actix::dev::ToEnvelope;
+use actix::{Addr, Context, Handler, Message};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::Failure;
 use super::view::{Look, watch};
 
-/// A job to start.
-pub(super) enum Start {
-    Backup(StartBackup),
-    Restore(StartRestore),
+/// Runs a backup.
+pub(super) async fn back_up(
+    start: StartBackup,
+    cancel: CancellationToken,
+) -> Result<Arc<BackupResult>, Failure> {
+    run(start, WaitForBackup, "backing up", cancel).await
+}
+
+/// Runs a restore.
+pub(super) async fn restore(
+    start: StartRestore,
+    cancel: CancellationToken,
+) -> Result<Arc<RestoreResult>, Failure> {
+    run(start, WaitForRestore, "restoring", cancel).await
 }
 
 /// Runs a job and shows it as `verb`.
-pub(super) async fn run(
-    start: Start,
+async fn run<S, W, R>(
+    start: S,
+    wait: fn(JobId) -> W,
     verb: &'static str,
     cancel: CancellationToken,
-) -> Result<(Arc<JobEnd>, JobCounters), Failure> {
+) -> Result<Arc<R>, Failure>
+where
+    S: Message<Result = JobId> + Send + 'static,
+    W: Message<Result = Option<Arc<R>>> + Send + 'static,
+    R: Send + Sync + 'static,
+    SupervisorActor: Handler<S> + Handler<W>,
+    Context<SupervisorActor>: ToEnvelope<SupervisorActor, S> + ToEnvelope<SupervisorActor, W>,
+{
     let supervisor = supervise(Handle::current()).map_err(Failure::job)?;
-    let id = match start {
-        Start::Backup(start) => supervisor.send(start).await,
-        Start::Restore(start) => supervisor.send(start).await,
-    }
-    .map_err(Failure::job)?;
+    let id = supervisor.send(start).await.map_err(Failure::job)?;
     let canceler = supervisor.clone();
     tokio::spawn(async move {
         cancel.cancelled().await;
         // A job that ended first needs no canceling.
         let _ = canceler.send(CancelJob(id)).await;
     });
-    let end =
-        watch(verb, async || Some(look(counters(&supervisor, id).await?)), supervisor.send(WaitForJob(id)));
-    let gone = || Failure::job("the supervisor is gone");
-    let end = end.await.map_err(Failure::job)?.ok_or_else(gone)?;
-    let counters = counters(&supervisor, id).await.ok_or_else(gone)?;
-    Ok((end, counters))
+    let end = watch(verb, async || Some(look(counters(&supervisor, id).await?)), supervisor.send(wait(id)));
+    end.await.map_err(Failure::job)?.ok_or_else(|| Failure::job("the actor of the job crashed"))
 }
 
 async fn counters(supervisor: &Addr<SupervisorActor>, id: JobId) -> Option<JobCounters> {
-    Some(supervisor.send(GetJob(id)).await.ok()??.counters)
+    supervisor.send(GetJob(id)).await.ok()?
 }
 
 fn look(counters: JobCounters) -> Look {

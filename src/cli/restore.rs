@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use abs_actors::{JobCounters, JobEnd, StartRestore};
+use abs_actors::StartRestore;
 use abs_cluster::ResultCode;
 use abs_config::{Bandwidth, NamespaceMap, RecordRate};
 use abs_engine::{
@@ -17,7 +17,7 @@ use indicatif::HumanCount;
 use serde_json::{Map, json};
 
 use super::connect::Connect;
-use super::job::{self, Start};
+use super::job;
 use super::options::{Encryption, MAX_BIN, MAX_SET, cancel_on_signal, check_folder, parse_name};
 use super::place::OtherStorage;
 use super::view::count;
@@ -178,22 +178,16 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let cancel = cancel_on_signal()?;
     let cluster = arguments.connect.connect(&cancel).await?;
     let destination = plan.destination.clone();
-    let start = Start::Restore(StartRestore { cluster: cluster.clone(), storage, links, plan });
-    let (end, counters) = job::run(start, "restoring", cancel).await?;
+    let start = StartRestore { cluster: cluster.clone(), storage, links, plan };
+    let result = job::restore(start, cancel).await?;
     cluster.close().await;
-    let reports = match &*end {
-        JobEnd::Restore(Ok(reports)) => &reports[..],
-        JobEnd::Restore(Err(e)) | JobEnd::Backup(Err(e)) => {
-            return Err(Failure::Job(match counters {
-                // What was restored stays; before the first record there is nothing to say about it.
-                JobCounters::Restore(c) if c.inserted > 0 => {
-                    format!("{e} (until then {} were written)", count(c.inserted, "record"))
-                }
-                JobCounters::Restore(_) | JobCounters::Backup(_) => e.to_string(),
-            }));
-        }
-        JobEnd::Backup(Ok(_)) => &[],
-    };
+    let reports = result.done().map_err(|e| {
+        Failure::Job(match result.snapshot.counts.inserted {
+            0 => e.to_string(),
+            // What was restored stays.
+            inserted => format!("{e} (until then {} were written)", count(inserted, "record")),
+        })
+    })?;
     // One namespace was named.
     let report = reports.first().ok_or_else(|| Failure::job("the job was no restore"))?;
     for warning in &report.warnings {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::io::{Cursor, Write};
 
 use abs_actors::messages::{
-    CancelRestore, GetClusterConfiguration, GetConfig, GetRestore, JobId, JobState, ListRestores, PlanWait,
-    RestorePath, RestoreStatus, RestoreToTime,
+    CancelRestore, GetClusterConfiguration, GetConfig, GetRestore, JobId, ListRestores, PlanWait,
+    RestorePath, RestoreStatus, RestoreToTime, Status,
 };
 use abs_config::{AerospikeCluster, Config, RestoreRequest, RestoreTimestampRequest, Secrets, Storage};
 use abs_engine::catalog::BackupKind;
@@ -118,13 +118,13 @@ pub enum JobStatus {
     Canceled,
 }
 
-impl From<JobState> for JobStatus {
-    fn from(state: JobState) -> Self {
+impl From<Status> for JobStatus {
+    fn from(state: Status) -> Self {
         match state {
-            JobState::Running => Self::Running,
-            JobState::Done => Self::Done,
-            JobState::Failed => Self::Failed,
-            JobState::Canceled => Self::Canceled,
+            Status::Running => Self::Running,
+            Status::Done => Self::Done,
+            Status::Failed => Self::Failed,
+            Status::Canceled => Self::Canceled,
         }
     }
 }

@@ -15,7 +15,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use abs_actors::{CancelJob, GetJob, JobCounters, JobEnd, JobId, StartBackup, StartRestore, WaitForJob};
+use abs_actors::{
+    BackupResult, CancelJob, GetJob, JobCounters, JobId, JobResult, RestoreResult, StartBackup, StartRestore,
+    WaitForBackup, WaitForRestore,
+};
 use abs_config::Retry;
 use abs_engine::{
     BackupPlan, BackupReport, BackupSnapshot, EngineError, RestorePlan, RestoreReport, RestoreSnapshot,
@@ -119,7 +122,7 @@ struct Running<'a> {
 
 impl Running<'_> {
     async fn counters(&self) -> JobCounters {
-        self.server.supervisor().send(GetJob(self.id)).await.unwrap().expect("a job").counters
+        self.server.supervisor().send(GetJob(self.id)).await.unwrap().expect("a job")
     }
 
     async fn backup(&self) -> BackupSnapshot {
@@ -133,27 +136,32 @@ impl Running<'_> {
         self.server.supervisor().send(CancelJob(self.id)).await.unwrap();
     }
 
-    async fn end(&self) -> Arc<JobEnd> {
-        let end = self.server.supervisor().send(WaitForJob(self.id));
+    async fn backed_up(&self) -> Arc<BackupResult> {
+        let end = self.server.supervisor().send(WaitForBackup(self.id));
+        tokio::time::timeout(HANGS, end).await.expect("the job hangs").unwrap().expect("a job")
+    }
+
+    async fn restored(&self) -> Arc<RestoreResult> {
+        let end = self.server.supervisor().send(WaitForRestore(self.id));
         tokio::time::timeout(HANGS, end).await.expect("the job hangs").unwrap().expect("a job")
     }
 }
 
-/// Why a job failed.
-struct Failed(Arc<JobEnd>);
+/// The result of a job that was not done.
+struct Failed<C, R>(Arc<JobResult<C, R>>);
 
-impl Deref for Failed {
+type BackupFailed = Failed<BackupSnapshot, BackupReport>;
+type RestoreFailed = Failed<RestoreSnapshot, RestoreReport>;
+
+impl<C, R> Deref for Failed<C, R> {
     type Target = EngineError;
 
     fn deref(&self) -> &EngineError {
-        match &*self.0 {
-            JobEnd::Backup(Err(e)) | JobEnd::Restore(Err(e)) => e,
-            end => panic!("{end:?}"),
-        }
+        self.0.done().err().expect("it was done")
     }
 }
 
-impl fmt::Debug for Failed {
+impl<C, R> fmt::Debug for Failed<C, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         (**self).fmt(f)
     }
@@ -165,17 +173,15 @@ fn backup(
     folder: &Path,
     plan: &BackupPlan,
     meanwhile: impl AsyncFnOnce(&Running<'_>),
-) -> Result<BackupReport, Failed> {
+) -> Result<BackupReport, BackupFailed> {
     let (cluster, plan) = (server.cluster.clone(), plan.clone());
     let start = StartBackup { cluster, storage: local(folder), folder: ObjectPath::root(), plan };
-    let end = server.runtime.block_on(async {
+    let result = server.runtime.block_on(async {
         let job = Running { server, id: server.supervisor().send(start).await.unwrap() };
-        tokio::join!(job.end(), meanwhile(&job)).0
+        tokio::join!(job.backed_up(), meanwhile(&job)).0
     });
-    match &*end {
-        JobEnd::Backup(Ok(reports)) => Ok(reports[0].clone()),
-        _ => Err(Failed(end)),
-    }
+    let report = result.done().ok().map(|reports| reports[0].clone());
+    report.ok_or(Failed(result))
 }
 
 /// Runs a restore; returns its counters even if it failed.
@@ -183,19 +189,17 @@ fn restore(
     server: &Server,
     folder: &Path,
     plan: &RestorePlan,
-) -> (Result<RestoreReport, Failed>, RestoreSnapshot) {
+) -> (Result<RestoreReport, RestoreFailed>, RestoreSnapshot) {
     let (cluster, plan) = (server.cluster.clone(), plan.clone());
     let links = vec![ObjectPath::root().into()];
     let start = StartRestore { cluster, storage: local(folder), links, plan };
-    let (end, counters) = server.runtime.block_on(async {
+    let result = server.runtime.block_on(async {
         let job = Running { server, id: server.supervisor().send(start).await.unwrap() };
-        (job.end().await, job.counters().await)
+        job.restored().await
     });
-    let JobCounters::Restore(counters) = counters else { panic!("a backup") };
-    match &*end {
-        JobEnd::Restore(Ok(reports)) => (Ok(reports[0].clone()), counters),
-        _ => (Err(Failed(end)), counters),
-    }
+    let counts = result.snapshot.counts.clone();
+    let report = result.done().ok().map(|reports| reports[0].clone());
+    (report.ok_or(Failed(result)), counts)
 }
 
 /// What the counters of a finished restore must do.

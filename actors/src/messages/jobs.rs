@@ -10,6 +10,8 @@ use abs_engine::{
 use abs_storage::{ObjectPath, Storage};
 use actix::Message;
 
+use super::{RunningJob, Status};
+
 /// A job: positive, below 2^53 so that every JSON reader keeps it, never used twice, later ones greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct JobId(pub u64);
@@ -51,10 +53,94 @@ pub struct StartRestore {
 /// How a job ended.
 #[derive(Debug)]
 pub enum JobEnd {
-    /// A backup, with a report per namespace.
-    Backup(Result<Vec<BackupReport>, EngineError>),
-    /// A restore, with a report per namespace.
-    Restore(Result<Vec<RestoreReport>, EngineError>),
+    /// It did all it was asked.
+    Done,
+    /// It was canceled.
+    Canceled,
+    /// It failed.
+    Failed(EngineError),
+    /// It did nothing: a full backup is due in place of this incremental one, for this reason.
+    FullDue(String),
+}
+
+impl From<EngineError> for JobEnd {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Canceled => Self::Canceled,
+            error => Self::Failed(error),
+        }
+    }
+}
+
+impl JobEnd {
+    /// The status that it leaves the job in.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        match self {
+            Self::Done | Self::FullDue(_) => Status::Done,
+            Self::Canceled => Status::Canceled,
+            Self::Failed(_) => Status::Failed,
+        }
+    }
+
+    /// Why the job failed, if it did.
+    #[must_use]
+    pub fn error(&self) -> Option<String> {
+        match self {
+            Self::Failed(e) => Some(e.to_string()),
+            Self::Done | Self::Canceled | Self::FullDue(_) => None,
+        }
+    }
+}
+
+/// How far a job is, or was at its end.
+#[derive(Clone, Debug)]
+pub struct JobSnapshot<C> {
+    /// The values of its counters.
+    pub counts: C,
+    /// Its progress.
+    pub progress: RunningJob,
+    /// Warnings for the user, one line each.
+    pub warnings: Vec<String>,
+}
+
+/// How a job ended, and what it did.
+#[derive(Debug)]
+pub struct JobResult<C, R> {
+    /// How it ended.
+    pub end: JobEnd,
+    /// A report for each namespace that was backed up or restored, and whose backup was kept.
+    pub reports: Vec<R>,
+    /// How far it was.
+    pub snapshot: JobSnapshot<C>,
+}
+
+/// How a backup ended.
+pub type BackupResult = JobResult<BackupSnapshot, BackupReport>;
+
+/// How a restore ended.
+pub type RestoreResult = JobResult<RestoreSnapshot, RestoreReport>;
+
+impl<C, R> JobResult<C, R> {
+    /// The reports of a job that was done.
+    ///
+    /// # Errors
+    /// Why it was not.
+    pub fn done(&self) -> Result<&[R], &EngineError> {
+        match &self.end {
+            JobEnd::Done | JobEnd::FullDue(_) => Ok(&self.reports),
+            JobEnd::Canceled => Err(&EngineError::Canceled),
+            JobEnd::Failed(e) => Err(e),
+        }
+    }
+}
+
+impl BackupResult {
+    /// Whether there is a new backup; an incremental one without records leaves nothing.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        self.reports.iter().any(|report| !report.empty)
+    }
 }
 
 /// The counters of a job at one moment.
@@ -66,24 +152,20 @@ pub enum JobCounters {
     Restore(RestoreSnapshot),
 }
 
-/// A job at one moment.
-#[derive(Clone, Debug)]
-pub struct JobStatus {
-    /// Its counters.
-    pub counters: JobCounters,
-    /// How it ended; `None` while it runs.
-    pub end: Option<Arc<JobEnd>>,
-}
-
-/// Asks for the status of a job; `None` when there is no such job.
+/// Asks for the counters of a job; `None` when there is no such job.
 #[derive(Clone, Copy, Debug, Message)]
-#[rtype(result = "Option<JobStatus>")]
+#[rtype(result = "Option<JobCounters>")]
 pub struct GetJob(pub JobId);
 
-/// Asks for the end of a job, and gets it when there is one; `None` when there is no such job.
+/// Asks for the end of a backup, and gets it when there is one; `None` when there is no such job.
 #[derive(Clone, Copy, Debug, Message)]
-#[rtype(result = "Option<Arc<JobEnd>>")]
-pub struct WaitForJob(pub JobId);
+#[rtype(result = "Option<Arc<BackupResult>>")]
+pub struct WaitForBackup(pub JobId);
+
+/// Asks for the end of a restore, and gets it when there is one; `None` when there is no such job.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "Option<Arc<RestoreResult>>")]
+pub struct WaitForRestore(pub JobId);
 
 /// Cancels a job; false when there is no such job or it has ended.
 #[derive(Clone, Copy, Debug, Message)]

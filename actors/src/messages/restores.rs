@@ -10,7 +10,7 @@ use abs_engine::catalog::BackupKind;
 use actix::Message;
 use tokio_util::sync::CancellationToken;
 
-use super::{JobId, RequestError, RunningJob};
+use super::{JobId, JobSnapshot, RequestError, RestoreResult, RunningJob};
 
 /// How long a request waits for the plan of the restore that it starts. The restore has its id before; a plan that fails
 /// meanwhile is the answer, and a later failure is in its status.
@@ -81,16 +81,28 @@ pub struct RestoreStatus {
     /// Its progress.
     pub job: RunningJob,
     /// Its state.
-    pub state: JobState,
+    pub state: Status,
     /// Why it failed.
     pub error: Option<String>,
     /// Warnings for the user, one line each.
     pub warnings: Vec<String>,
 }
 
-/// The state of a job.
+impl From<JobSnapshot<RestoreSnapshot>> for RestoreStatus {
+    fn from(JobSnapshot { counts, progress, warnings }: JobSnapshot<RestoreSnapshot>) -> Self {
+        Self { counts, job: progress, state: Status::Running, error: None, warnings }
+    }
+}
+
+impl From<&RestoreResult> for RestoreStatus {
+    fn from(result: &RestoreResult) -> Self {
+        Self { state: result.end.status(), error: result.end.error(), ..result.snapshot.clone().into() }
+    }
+}
+
+/// The status of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum JobState {
+pub enum Status {
     /// It goes on.
     Running,
     /// It did all it was asked.
@@ -101,7 +113,7 @@ pub enum JobState {
     Canceled,
 }
 
-impl FromStr for JobState {
+impl FromStr for Status {
     type Err = String;
 
     /// The names of 3.5 (`Running`, `Done`, `Failed`, `Canceled`) and of 3.6 (`running`, `success`, `failure`,
@@ -121,13 +133,13 @@ impl FromStr for JobState {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StatusFilter {
     excluded: bool,
-    states: Vec<JobState>,
+    states: Vec<Status>,
 }
 
 impl StatusFilter {
     /// Whether a job in this state is wanted; without a list every one is.
     #[must_use]
-    pub fn lets_through(&self, state: JobState) -> bool {
+    pub fn lets_through(&self, state: Status) -> bool {
         self.states.is_empty() || self.states.contains(&state) != self.excluded
     }
 }
@@ -152,11 +164,11 @@ mod tests {
     #[test]
     fn a_status_filter_takes_both_sets_of_names_and_excludes() {
         let filter = |text: &str| text.parse::<StatusFilter>().unwrap();
-        assert!(filter("").lets_through(JobState::Done));
-        assert!(filter("running, SUCCESS").lets_through(JobState::Done));
-        assert!(!filter("running,success").lets_through(JobState::Failed));
-        assert!(!filter("!Failed,Canceled").lets_through(JobState::Canceled));
-        assert!(filter("!failure,Canceled").lets_through(JobState::Running));
+        assert!(filter("").lets_through(Status::Done));
+        assert!(filter("running, SUCCESS").lets_through(Status::Done));
+        assert!(!filter("running,success").lets_through(Status::Failed));
+        assert!(!filter("!Failed,Canceled").lets_through(Status::Canceled));
+        assert!(filter("!failure,Canceled").lets_through(Status::Running));
         assert!("Gone".parse::<StatusFilter>().unwrap_err().contains("\"Gone\" is not a status"));
     }
 }

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use tokio::sync::broadcast;
 
-use super::{JobId, JobState, RunningJob};
+use super::{JobId, RunningJob, Status};
 
 /// Asks whether every storage and cluster of the configuration can be reached.
 #[derive(Clone, Copy, Debug, Message)]
@@ -66,7 +66,7 @@ pub enum Event {
         /// What job.
         job: JobLabel,
         /// How.
-        state: JobState,
+        state: Status,
         /// Why it failed.
         error: Option<String>,
         /// How it stood at the end.

@@ -1,22 +1,97 @@
-//! Single jobs of the command line.
+//! The jobs that the supervisor owns, and requests about single ones of the command line.
 
 use std::sync::Arc;
 
-use actix::{AsyncContext as _, Handler, Message, MessageResult, ResponseFuture};
+use abs_config::{ClusterSettings, RoutineSettings};
+use abs_engine::catalog::BackupKind;
+use actix::{Addr, AsyncContext as _, Handler, MessageResult, ResponseFuture};
+use chrono::{DateTime, Utc};
+use slog::o;
 
 use super::SupervisorActor;
-use crate::backup_job::BackupJobActor;
-use crate::job::Job;
-use crate::messages::{CancelJob, GetJob, JobEnd, JobId, JobStatus, StartBackup, StartRestore, WaitForJob};
-use crate::restore_job::RestoreJobActor;
+use crate::job::backup::Backup;
+use crate::job::restore::Restore;
+use crate::job::{BackupJobActor, Cancel, GetSnapshot, RestoreJobActor, WaitForEnd};
+use crate::messages::{
+    BackupResult, CancelJob, GetJob, JobCounters, JobId, JobSnapshot, RestoreResult, RunningJob, StartBackup,
+    StartRestore, WaitForBackup, WaitForRestore,
+};
+use crate::shared::Clusters;
+
+/// A job as the supervisor knows it.
+#[derive(Debug)]
+pub(crate) enum Job {
+    /// A backup of the command line, which asks for its end when it likes.
+    SingleBackup(Addr<BackupJobActor>),
+    /// A restore of the command line.
+    SingleRestore(Addr<RestoreJobActor>),
+    /// A run of a routine.
+    Run {
+        settings: Arc<RoutineSettings>,
+        kind: BackupKind,
+        created: DateTime<Utc>,
+        actor: Addr<BackupJobActor>,
+    },
+    /// A restore that was asked of the service.
+    Restore {
+        actor: Addr<RestoreJobActor>,
+        /// What no backup may read meanwhile; `None` until that is known.
+        reserved: Option<Reserved>,
+    },
+}
+
+/// Namespaces of a cluster that are being restored.
+#[derive(Debug)]
+pub(crate) struct Reserved {
+    pub cluster: Arc<ClusterSettings>,
+    pub namespaces: Vec<String>,
+}
+
+impl Reserved {
+    /// A namespace that a backup would read while it is being restored.
+    pub(crate) fn conflict(&self, backup: &RoutineSettings, clusters: &Clusters) -> Option<&str> {
+        let is_read = |namespace: &&String| {
+            backup.namespaces.is_empty() || backup.namespaces.iter().any(|name| name.as_str() == **namespace)
+        };
+        let found = self.namespaces.iter().find(is_read)?;
+        clusters.are_same(&self.cluster, &backup.cluster).then_some(found)
+    }
+}
+
+impl Job {
+    /// Ends the job early.
+    pub(crate) fn cancel(&self) {
+        match self {
+            Self::SingleBackup(actor) | Self::Run { actor, .. } => actor.do_send(Cancel),
+            Self::SingleRestore(actor) | Self::Restore { actor, .. } => actor.do_send(Cancel),
+        }
+    }
+
+    fn backup(&self) -> Option<&Addr<BackupJobActor>> {
+        match self {
+            Self::SingleBackup(actor) | Self::Run { actor, .. } => Some(actor),
+            Self::SingleRestore(_) | Self::Restore { .. } => None,
+        }
+    }
+
+    fn restore(&self) -> Option<&Addr<RestoreJobActor>> {
+        match self {
+            Self::SingleRestore(actor) | Self::Restore { actor, .. } => Some(actor),
+            Self::SingleBackup(_) | Self::Run { .. } => None,
+        }
+    }
+}
 
 impl Handler<StartBackup> for SupervisorActor {
     type Result = MessageResult<StartBackup>;
 
     fn handle(&mut self, start: StartBackup, context: &mut Self::Context) -> Self::Result {
         let id = self.shared.new_id();
-        let actor = BackupJobActor::single(&self.shared, id, start, context.address());
-        self.jobs.insert(id, Job::Backup(actor));
+        let log = self.shared.log.new(o!("job" => id.0));
+        let parent = context.address().recipient();
+        let actor =
+            BackupJobActor::start(&self.shared, id, log, Backup::Single(Some(Box::new(start))), parent);
+        self.jobs.insert(id, Job::SingleBackup(actor));
         MessageResult(id)
     }
 }
@@ -26,48 +101,55 @@ impl Handler<StartRestore> for SupervisorActor {
 
     fn handle(&mut self, start: StartRestore, context: &mut Self::Context) -> Self::Result {
         let id = self.shared.new_id();
-        let actor = RestoreJobActor::single(&self.shared, id, start, context.address());
+        let log = self.shared.log.new(o!("job" => id.0));
+        let parent = context.address().recipient();
+        let actor =
+            RestoreJobActor::start(&self.shared, id, log, Restore::Single(Some(Box::new(start))), parent);
         self.jobs.insert(id, Job::SingleRestore(actor));
         MessageResult(id)
     }
 }
 
 impl SupervisorActor {
-    /// Asks a job; `None` when there is no such job.
-    fn ask<M, T>(&self, id: JobId, message: M) -> ResponseFuture<Option<T>>
-    where
-        M: Message<Result = Option<T>> + Send + 'static,
-        T: Send + 'static,
-        BackupJobActor: Handler<M>,
-        RestoreJobActor: Handler<M>,
-    {
-        match self.jobs.get(&id) {
-            Some(Job::Backup(actor) | Job::Run { actor, .. }) => {
-                let answer = actor.send(message);
-                Box::pin(async move { answer.await.ok().flatten() })
+    /// Asks a job how far it is; `None` when there is no such job.
+    fn snapshot(&self, id: JobId) -> ResponseFuture<Option<(JobCounters, RunningJob)>> {
+        let backup = self.jobs.get(&id).and_then(Job::backup).map(|actor| actor.send(GetSnapshot::new()));
+        let restore = self.jobs.get(&id).and_then(Job::restore).map(|actor| actor.send(GetSnapshot::new()));
+        Box::pin(async move {
+            if let Some(backup) = backup {
+                let JobSnapshot { counts, progress, .. } = backup.await.ok()?;
+                return Some((JobCounters::Backup(counts), progress));
             }
-            Some(Job::SingleRestore(actor) | Job::Restore { actor, .. }) => {
-                let answer = actor.send(message);
-                Box::pin(async move { answer.await.ok().flatten() })
-            }
-            None => Box::pin(async { None }),
-        }
+            let JobSnapshot { counts, progress, .. } = restore?.await.ok()?;
+            Some((JobCounters::Restore(counts), progress))
+        })
     }
 }
 
 impl Handler<GetJob> for SupervisorActor {
-    type Result = ResponseFuture<Option<JobStatus>>;
+    type Result = ResponseFuture<Option<JobCounters>>;
 
-    fn handle(&mut self, message: GetJob, _: &mut Self::Context) -> Self::Result {
-        self.ask(message.0, message)
+    fn handle(&mut self, GetJob(id): GetJob, _: &mut Self::Context) -> Self::Result {
+        let snapshot = self.snapshot(id);
+        Box::pin(async move { snapshot.await.map(|(counters, _)| counters) })
     }
 }
 
-impl Handler<WaitForJob> for SupervisorActor {
-    type Result = ResponseFuture<Option<Arc<JobEnd>>>;
+impl Handler<WaitForBackup> for SupervisorActor {
+    type Result = ResponseFuture<Option<Arc<BackupResult>>>;
 
-    fn handle(&mut self, message: WaitForJob, _: &mut Self::Context) -> Self::Result {
-        self.ask(message.0, message)
+    fn handle(&mut self, WaitForBackup(id): WaitForBackup, _: &mut Self::Context) -> Self::Result {
+        let end = self.jobs.get(&id).and_then(Job::backup).map(|actor| actor.send(WaitForEnd::new()));
+        Box::pin(async move { end?.await.ok()? })
+    }
+}
+
+impl Handler<WaitForRestore> for SupervisorActor {
+    type Result = ResponseFuture<Option<Arc<RestoreResult>>>;
+
+    fn handle(&mut self, WaitForRestore(id): WaitForRestore, _: &mut Self::Context) -> Self::Result {
+        let end = self.jobs.get(&id).and_then(Job::restore).map(|actor| actor.send(WaitForEnd::new()));
+        Box::pin(async move { end?.await.ok()? })
     }
 }
 
@@ -75,10 +157,8 @@ impl Handler<CancelJob> for SupervisorActor {
     type Result = ResponseFuture<bool>;
 
     fn handle(&mut self, CancelJob(id): CancelJob, _: &mut Self::Context) -> Self::Result {
-        let status = self.ask(id, GetJob(id));
-        if let Some(job) = self.jobs.get(&id) {
-            job.cancel();
-        }
-        Box::pin(async move { status.await.is_some_and(|status| status.end.is_none()) })
+        let snapshot = self.snapshot(id);
+        self.jobs.get(&id).into_iter().for_each(Job::cancel);
+        Box::pin(async move { snapshot.await.is_some_and(|(_, progress)| progress.finished.is_none()) })
     }
 }

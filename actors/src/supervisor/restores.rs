@@ -12,17 +12,18 @@ use abs_engine::{EngineError, FoundBackup, FoundBackups, Link, Metadata, find_ba
 use abs_storage::{ErrorKind, ObjectPath};
 use actix::{AsyncContext as _, Handler, ResponseFuture};
 use chrono::{DateTime, Utc};
+use slog::o;
 use tokio::sync::oneshot;
 
 use super::SupervisorActor;
+use super::jobs::{Job, Reserved};
 use super::system::reach;
-use crate::job::{Cancel, Job, Reserved};
+use crate::job::restore::{Chain, ReserveNamespaces, Restore, RestoreRequest, RestoreWork, ServiceRestore};
+use crate::job::{Cancel, GetSnapshot, RestoreJobActor};
 use crate::messages::{
-    CancelRestore, GetRestore, JobId, JobState, ListRestores, PlanWait, RequestError, RestorePath,
-    RestoreStatus, RestoreToTime,
+    CancelRestore, GetRestore, JobId, ListRestores, PlanWait, RequestError, RestorePath, RestoreStatus,
+    RestoreToTime, Status,
 };
-use crate::restore_job::{GetStatus, RestoreJobActor};
-use crate::restore_run::{Chain, ReserveNamespaces, RestoreWork, ServiceRestore};
 use crate::settings;
 use crate::shared::Shared;
 
@@ -48,8 +49,16 @@ impl SupervisorActor {
     ) -> Answer {
         let id = self.shared.new_id();
         let (planned, plan_ends) = oneshot::channel();
-        let restore = ServiceRestore { id, plan, planned, reserve: context.address().recipient() };
-        let actor = RestoreJobActor::of_service(&self.shared, routine, restore, context.address());
+        let log = match &routine {
+            Some(name) => {
+                self.shared.log.new(o!("job" => id.0, "routine" => name.clone(), "type" => "restore"))
+            }
+            None => self.shared.log.new(o!("job" => id.0, "type" => "restore")),
+        };
+        let reserve = context.address().recipient();
+        let request = RestoreRequest { plan: Box::pin(plan), planned, reserve };
+        let restore = Restore::Service(ServiceRestore { routine, request: Some(request) });
+        let actor = RestoreJobActor::start(&self.shared, id, log, restore, context.address().recipient());
         self.add(id, Job::Restore { actor: actor.clone(), reserved: None });
         Box::pin(async move {
             tokio::select! {
@@ -343,13 +352,13 @@ impl Handler<GetRestore> for SupervisorActor {
     fn handle(&mut self, GetRestore(id): GetRestore, _: &mut Self::Context) -> Self::Result {
         let ended = self.ended_restores.get(&id).cloned();
         let asked = match self.jobs.get(&id) {
-            Some(Job::Restore { actor, .. }) => Some(actor.send(GetStatus { is_last: false })),
+            Some(Job::Restore { actor, .. }) => Some(actor.send(GetSnapshot::new())),
             _ => None,
         };
         Box::pin(async move {
             match (ended, asked) {
-                (Some(status), _) => Ok(status),
-                (None, Some(asked)) => asked.await.map_err(|_| {
+                (Some(result), _) => Ok(RestoreStatus::from(&*result)),
+                (None, Some(asked)) => asked.await.map(RestoreStatus::from).map_err(|_| {
                     RequestError::Failed(format!("restore job {id} does not answer: try again"))
                 }),
                 (None, None) => Err(RequestError::not_found("restore job", id)),
@@ -362,18 +371,19 @@ impl Handler<ListRestores> for SupervisorActor {
     type Result = ResponseFuture<BTreeMap<JobId, RestoreStatus>>;
 
     fn handle(&mut self, wanted: ListRestores, _: &mut Self::Context) -> Self::Result {
-        let mut all = self.ended_restores.clone();
+        let mut all: BTreeMap<_, _> =
+            self.ended_restores.iter().map(|(id, result)| (*id, RestoreStatus::from(&**result))).collect();
         let mut asked = Vec::new();
         for (id, job) in &self.jobs {
             if let Job::Restore { actor, .. } = job {
-                asked.push((*id, actor.send(GetStatus { is_last: false })));
+                asked.push((*id, actor.send(GetSnapshot::new())));
             }
         }
         Box::pin(async move {
             for (id, answer) in asked {
                 // One that falls at this moment is listed the next time, as failed.
-                if let Ok(status) = answer.await {
-                    all.insert(id, status);
+                if let Ok(snapshot) = answer.await {
+                    all.insert(id, snapshot.into());
                 }
             }
             all.retain(|_, status| {
@@ -396,9 +406,9 @@ impl Handler<CancelRestore> for SupervisorActor {
                 job.cancel();
                 Ok(())
             }
-            _ => match self.ended_restores.get(&id).map(|status| status.state) {
+            _ => match self.ended_restores.get(&id).map(|result| result.end.status()) {
                 // As often as one likes.
-                Some(JobState::Canceled) => Ok(()),
+                Some(Status::Canceled) => Ok(()),
                 Some(_) => Err(RequestError::Invalid(format!("restore job {id} has ended"))),
                 None => Err(RequestError::not_found("restore job", id)),
             },

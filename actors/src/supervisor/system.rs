@@ -11,7 +11,7 @@ use actix::{
 use slog::{info, warn};
 
 use super::SupervisorActor;
-use crate::job::Job;
+use super::jobs::Job;
 use crate::messages::{CheckReadiness, Readiness, RenderMetrics, RequestError, Shutdown, Subscribe};
 use crate::shared::{PROBE, Shared};
 

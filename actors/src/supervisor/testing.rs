@@ -3,8 +3,8 @@
 use actix::{Context, Handler, Message};
 
 use super::SupervisorActor;
-use crate::backup_job::BackupJobActor;
-use crate::job::Job;
+use super::jobs::Job;
+use crate::job::BackupJobActor;
 use crate::messages::JobId;
 use crate::routine::RoutineActor;
 
@@ -28,7 +28,7 @@ impl Handler<Strike> for SupervisorActor {
         match strike {
             Strike::Routine(name) => self.routines[&name].actor.do_send(Panic),
             Strike::Job(id) => match &self.jobs[&id] {
-                Job::Backup(actor) | Job::Run { actor, .. } => actor.do_send(Panic),
+                Job::SingleBackup(actor) | Job::Run { actor, .. } => actor.do_send(Panic),
                 other => panic!("{other:?}"),
             },
         }

@@ -70,7 +70,7 @@ async fn back_up(world: &mut World, kind: BackupKind) -> BackupKind {
             ended = world.finished() => ended,
             () = pump => unreachable!(),
         };
-        assert_eq!((state, error), (JobState::Done, None));
+        assert_eq!((state, error), (Status::Done, None));
         if made == Full || replaced(world) == before {
             return made;
         }
@@ -319,7 +319,7 @@ async fn a_delay_does_not_depend_on_the_clock() {
     world.send(TriggerBackup { routine, kind: Full, delay }).await.unwrap();
     world.clock.jump(start - HOUR);
     assert_eq!(world.next_waking().await, start - HOUR + TimeDelta::minutes(1));
-    assert_eq!(world.finished().await, (Full, JobState::Done, None));
+    assert_eq!(world.finished().await, (Full, Status::Done, None));
 }
 
 /// Protects: two runs never have the same time, though the clock stands still.
@@ -437,6 +437,30 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         runtime.block_on(futures_util::future::join_all(histories.into_iter().map(follow)));
     }
+}
+
+/// Protects: a backup that is made when the clock was set back to just before an earlier backup is dated later than that, even
+/// if newer ones are of a time that is wrong now.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_set_back_to_just_before_a_backup_dates_none_before_it() {
+    const HOUR: u32 = 3_600_000;
+    let step = |passes, service, number, kind| Step {
+        before: vec![number],
+        passes,
+        service,
+        cluster: 0,
+        after: vec![number + 1],
+        kind,
+    };
+    let back = -i64::from(HOUR) - 1_500;
+    follow(vec![
+        step(0, 0, 0, Full),
+        step(HOUR, 0, 2, Incremental),
+        step(HOUR, 0, 4, Incremental),
+        step(0, back, 6, Full),
+        step(HOUR, 0, 8, Incremental),
+    ])
+    .await;
 }
 
 async fn follow(steps: Vec<Step>) {

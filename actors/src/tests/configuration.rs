@@ -94,7 +94,7 @@ async fn the_source_and_the_service_agree() {
     change(&world, disable(false)).await.unwrap();
     assert_eq!(next_full(&world, "daily").await.unwrap(), "2026-02-01T00:00:00+00:00");
     world.clock.set(time("2026-02-01T00:00:00Z"));
-    assert_eq!(world.finished().await, (Full, JobState::Done, None));
+    assert_eq!(world.finished().await, (Full, Status::Done, None));
 }
 
 /// Protects: a source that hangs fails one change with a reason; it does not block later changes for ever.

@@ -45,7 +45,7 @@ async fn a_worker_that_panics_loses_no_record() {
         assert!(!is_struck, "as the test wishes");
     }));
     world.trigger(Full).await;
-    assert_eq!(world.finished().await, (Full, JobState::Done, None));
+    assert_eq!(world.finished().await, (Full, Status::Done, None));
     assert!(panics.load(Ordering::Relaxed) > 7);
     assert_eq!(world.backups("daily", Full).await[0].2, 500);
 }
@@ -57,12 +57,12 @@ async fn a_run_that_cannot_go_on_fails_alone() {
     *world.shared.fault.lock().unwrap() = Some(abs_engine::Fault::new(|_| panic!("as the test wishes")));
     world.trigger(Full).await;
     let (_, state, error) = world.finished().await;
-    assert_eq!(state, JobState::Failed);
+    assert_eq!(state, Status::Failed);
     assert!(error.unwrap().contains("panicked"));
     *world.shared.fault.lock().unwrap() = None;
     assert_eq!(world.backups("daily", Full).await, []);
     world.trigger(Full).await;
-    assert_eq!(world.finished().await, (Full, JobState::Done, None));
+    assert_eq!(world.finished().await, (Full, Status::Done, None));
 }
 
 /// A job whose actor falls ends as failed and stops its workers; its routine goes on.
@@ -74,11 +74,11 @@ async fn a_job_actor_that_falls_fails_its_job_only() {
     let job = started(&mut world).await;
     world.send(Strike::Job(job.id)).await;
     let (_, state, error) = world.finished().await;
-    assert_eq!(state, JobState::Failed, "{error:?}");
+    assert_eq!(state, Status::Failed, "{error:?}");
     assert_eq!(error.unwrap(), "a worker of the job failed: the actor of the job failed");
     world.dev.knobs().clear();
     world.trigger(Full).await;
-    assert_eq!(world.finished().await, (Full, JobState::Done, None));
+    assert_eq!(world.finished().await, (Full, Status::Done, None));
     assert_eq!(world.backups("daily", Full).await.len(), 1);
 }
 
@@ -97,7 +97,7 @@ async fn a_routine_that_falls_is_set_up_again() {
     assert!(state.next_full.is_some());
     world.dev.knobs().lift(held);
     world.send(CancelBackups { routine: "daily".to_owned() }).await.unwrap();
-    assert_eq!(world.finished().await.1, JobState::Canceled);
+    assert_eq!(world.finished().await.1, Status::Canceled);
 }
 
 /// Protects: a routine that was restarted starts what became due meanwhile, and keeps the time of its last run, backups asked
@@ -115,7 +115,7 @@ async fn a_restarted_routine_forgets_nothing() {
     world.clock.set("2026-01-02T00:00:00Z".parse().unwrap());
     // The other routine has one at the same time.
     for _ in 0..2 {
-        assert_eq!(world.finished().await, (Full, JobState::Done, None));
+        assert_eq!(world.finished().await, (Full, Status::Done, None));
     }
     assert_eq!(listed(&world).await, ["2026-01-02T00:00:00+00:00"]);
 
@@ -124,7 +124,7 @@ async fn a_restarted_routine_forgets_nothing() {
     world.trigger(Full).await;
     world.event(|event| matches!(event, Event::JobStarted { .. }).then_some(())).await;
     world.send(CancelBackups { routine: "daily".to_owned() }).await.unwrap();
-    assert_eq!(world.finished().await.1, JobState::Canceled);
+    assert_eq!(world.finished().await.1, Status::Canceled);
     world.dev.knobs().lift(held);
     let delay = Duration::from_hours(1);
     world.send(TriggerBackup { routine: "daily".to_owned(), kind: Full, delay }).await.unwrap();
@@ -133,7 +133,7 @@ async fn a_restarted_routine_forgets_nothing() {
     strike(&world).await;
     world.up_again("daily").await;
     world.trigger(Full).await;
-    assert_eq!(world.finished().await, (Full, JobState::Done, None));
+    assert_eq!(world.finished().await, (Full, Status::Done, None));
     assert_eq!(listed(&world).await, ["2026-01-02T00:00:00+00:00", "2026-01-02T00:00:00.002+00:00"]);
 
     drop(reads);
@@ -146,7 +146,7 @@ async fn a_restarted_routine_forgets_nothing() {
     };
     tokio::time::timeout(crate::testing::HANGS, thinned_out).await.unwrap();
     world.clock.set("2026-01-02T01:00:01Z".parse().unwrap());
-    assert_eq!(world.finished().await, (Full, JobState::Done, None));
+    assert_eq!(world.finished().await, (Full, Status::Done, None));
     let restarts = "aerospike_backup_service_routine_restarts_total{routine=\"daily\"} 3";
     let metrics = world.send(RenderMetrics).await;
     assert!(metrics.contains(restarts), "{metrics}");
@@ -160,7 +160,7 @@ async fn a_service_stops_in_order() {
     world.trigger(Full).await;
     started(&mut world).await;
     world.send(Shutdown { grace: Duration::from_millis(50) }).await;
-    assert_eq!(world.finished().await.1, JobState::Canceled);
+    assert_eq!(world.finished().await.1, Status::Canceled);
     let trigger = TriggerBackup { routine: "second".to_owned(), kind: Full, delay: Duration::ZERO };
     assert_eq!(world.send(trigger).await, Err(RequestError::Stopping));
     assert!(!world.send(CheckReadiness).await.is_ready());

@@ -22,18 +22,18 @@ async fn jobs_live_and_end_by_messages() {
     };
     let bad = world.send(backup("bad", BackupPlan::new("nope"))).await;
     let good = world.send(backup("good", BackupPlan::new("test"))).await;
-    let (first, second) = tokio::join!(world.send(WaitForJob(good)), world.send(WaitForJob(good)));
-    for end in [first.unwrap(), second.unwrap()] {
-        assert!(matches!(&*end, JobEnd::Backup(Ok(reports)) if reports[0].metadata.record_count == 100));
+    let (first, second) = tokio::join!(world.send(WaitForBackup(good)), world.send(WaitForBackup(good)));
+    for result in [first.unwrap(), second.unwrap()] {
+        assert_eq!(result.done().unwrap()[0].metadata.record_count, 100);
+        assert_eq!(result.snapshot.counts.partitions_done, 4096);
     }
-    let end = world.send(WaitForJob(bad)).await.unwrap();
-    assert!(matches!(&*end, JobEnd::Backup(Err(EngineError::Cluster(_)))), "{end:?}");
-    let status = world.send(GetJob(good)).await.unwrap();
-    assert!(matches!(status.counters, JobCounters::Backup(c) if c.partitions_done == 4096));
-    assert!(status.end.is_some());
+    let result = world.send(WaitForBackup(bad)).await.unwrap();
+    assert!(matches!(result.done(), Err(EngineError::Cluster(_))), "{result:?}");
+    let counters = world.send(GetJob(good)).await.unwrap();
+    assert!(matches!(counters, JobCounters::Backup(c) if c.partitions_done == 4096));
     assert!(!world.send(CancelJob(good)).await, "it has ended");
     assert!(world.send(GetJob(JobId(99))).await.is_none());
-    assert!(world.send(WaitForJob(JobId(99))).await.is_none());
+    assert!(world.send(WaitForBackup(JobId(99))).await.is_none());
 
     let restore = StartRestore {
         cluster: world.cluster.clone(),
@@ -42,6 +42,7 @@ async fn jobs_live_and_end_by_messages() {
         plan: RestorePlan::new("test", "other"),
     };
     let restore = world.send(restore).await;
-    let end = world.send(WaitForJob(restore)).await.unwrap();
-    assert!(matches!(&*end, JobEnd::Restore(Ok(reports)) if reports[0].counts.inserted == 100), "{end:?}");
+    assert!(world.send(WaitForBackup(restore)).await.is_none(), "it is no backup");
+    let result = world.send(WaitForRestore(restore)).await.unwrap();
+    assert_eq!(result.done().unwrap()[0].counts.inserted, 100);
 }

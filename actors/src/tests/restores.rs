@@ -18,7 +18,7 @@ async fn backed_up() -> (World, abs_config::RestoreTimestampRequest) {
     let mut world = World::start("2026-01-01T10:30:00Z", POLICY, DAILY).await;
     world.write("test", 0..10).await;
     world.trigger(Full).await;
-    assert_eq!(world.finished().await, (Full, JobState::Done, None));
+    assert_eq!(world.finished().await, (Full, Status::Done, None));
     let time = world.clock.now().timestamp_millis() + 1;
     let request = format!(r#"{{"routine": "daily", "time": {time}}}"#);
     (world, abs_config::from_json(request.as_bytes()).unwrap())
@@ -28,7 +28,7 @@ async fn ended(world: &World, id: JobId) -> RestoreStatus {
     let ended = async {
         loop {
             let status = world.send(GetRestore(id)).await.unwrap();
-            if status.state != JobState::Running {
+            if status.state != Status::Running {
                 return status;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -46,7 +46,7 @@ async fn a_restore_has_an_id_before_its_plan() {
     let retention = world.shared.readers.of("daily").write_owned().await;
     let wait = PlanWait { limit: Duration::from_millis(20), given_up: CancellationToken::new() };
     let id = world.send(RestoreToTime { request: request.clone(), wait }).await.unwrap();
-    assert_eq!(world.send(GetRestore(id)).await.unwrap().state, JobState::Running);
+    assert_eq!(world.send(GetRestore(id)).await.unwrap().state, Status::Running);
 
     let given_up = CancellationToken::new();
     given_up.cancel();
@@ -54,10 +54,10 @@ async fn a_restore_has_an_id_before_its_plan() {
     world.send(RestoreToTime { request: request.clone(), wait }).await.unwrap_err();
     let all = world.send(ListRestores::default()).await;
     let other = all.keys().copied().find(|other| *other != id).unwrap();
-    assert_eq!(ended(&world, other).await.state, JobState::Canceled);
+    assert_eq!(ended(&world, other).await.state, Status::Canceled);
 
     drop(retention);
     let status = ended(&world, id).await;
-    assert_eq!((status.state, status.error), (JobState::Done, None));
+    assert_eq!((status.state, status.error), (Status::Done, None));
     assert_eq!(status.counts.read, 10);
 }

@@ -69,7 +69,7 @@ async fn what_a_run_finds_in_its_folder_is_left_alone() {
     std::fs::write(&file, "theirs").unwrap();
     world.trigger(Full).await;
     let (_, end, error) = world.finished().await;
-    assert_eq!(end, JobState::Failed);
+    assert_eq!(end, Status::Failed);
     assert!(error.unwrap().contains("not empty"));
     assert_eq!(std::fs::read_to_string(file).unwrap(), "theirs");
 }
@@ -85,7 +85,7 @@ async fn a_backup_in_the_storage_before_is_none_in_this_one() {
     assert!(state(&world).await.full.is_some());
     move_storage(&world, "elsewhere").await;
     drop(held);
-    assert_eq!(world.finished().await, (Full, JobState::Done, None));
+    assert_eq!(world.finished().await, (Full, Status::Done, None));
     assert!(world.folder.path().join("daily/backup").exists());
     assert_eq!(state(&world).await.last_full, None);
     world.trigger(Incremental).await;
@@ -98,14 +98,14 @@ async fn an_incremental_backup_needs_something_to_build_on() {
     let mut world = World::start(NOW, POLICY, DAILY).await;
     world.write("test", 0..50).await;
     world.trigger(Full).await;
-    assert_eq!(world.finished().await, (Full, JobState::Done, None));
+    assert_eq!(world.finished().await, (Full, Status::Done, None));
     let config = world.send(GetConfig).await.config;
     let mut routine = config.backup_routines["daily"].clone();
     routine.namespaces = vec!["other".to_owned()];
     change(&world, ConfigChange::Routine(Edit::Update("daily".to_owned(), Box::new(routine)))).await;
     world.trigger(Incremental).await;
     let (_, end, error) = world.finished().await;
-    assert_eq!(end, JobState::Failed);
+    assert_eq!(end, Status::Failed);
     assert!(error.unwrap().starts_with("routine daily has no full backup at or before"));
 }
 
@@ -126,7 +126,7 @@ async fn a_routine_that_comes_back_knows_what_runs() {
     world.trigger(Full).await;
     assert_eq!(world.skipped().await, (Full, "the one before is still running".to_owned()));
     drop(held);
-    assert_eq!(world.finished().await, (Full, JobState::Canceled, None));
+    assert_eq!(world.finished().await, (Full, Status::Canceled, None));
     assert_eq!(state(&world).await.full, None);
     let left = std::fs::read_dir(world.folder.path().join("daily/backup"));
     assert_eq!(left.map_or(0, Iterator::count), 0);
@@ -145,7 +145,7 @@ async fn a_run_that_failed_in_part_can_be_canceled() {
     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     world.send(CancelBackups { routine: "daily".to_owned() }).await.unwrap();
     drop(held);
-    assert_eq!(world.finished().await, (Full, JobState::Canceled, None));
+    assert_eq!(world.finished().await, (Full, Status::Canceled, None));
     assert_eq!(world.backups("daily", Full).await, []);
 }
 
@@ -178,7 +178,7 @@ async fn a_run_that_waits_for_its_next_attempt_says_so() {
     assert!(retry.at > Utc::now() + TimeDelta::minutes(50), "{retry:?}");
     assert_eq!((job.done_records, job.percentage_done, job.estimated_end), (0, 0, None));
     world.send(CancelBackups { routine: "daily".to_owned() }).await.unwrap();
-    assert_eq!(world.finished().await.1, JobState::Canceled);
+    assert_eq!(world.finished().await.1, Status::Canceled);
 }
 
 /// Protects: one set of workers serves all namespaces of a run, which end well also when there are more of them than
@@ -190,7 +190,7 @@ async fn many_namespaces_share_one_worker_and_one_file() {
     let mut world = World::start(NOW, policy, &routine).await;
     world.write("test", 0..500).await;
     world.trigger(Full).await;
-    assert_eq!(world.finished().await, (Full, JobState::Done, None));
+    assert_eq!(world.finished().await, (Full, Status::Done, None));
     let backups = world.backups("daily", Full).await;
     assert!(backups.len() > 1, "{backups:?}");
     assert_eq!(backups.iter().map(|(_, _, records)| records).sum::<u64>(), 500);
@@ -203,7 +203,7 @@ async fn a_namespace_that_fails_does_not_stop_retention() {
     world.write("test", 0..10).await;
     for _ in 0..4 {
         world.trigger(Full).await;
-        assert_eq!(world.finished().await.1, JobState::Failed);
+        assert_eq!(world.finished().await.1, Status::Failed);
     }
     let thinned_out = async {
         while world.backups("daily", Full).await.len() != 1 {
@@ -219,7 +219,7 @@ async fn a_namespace_that_fails_does_not_stop_retention() {
 async fn a_storage_that_cannot_be_read_is_not_an_empty_one() {
     let mut world = World::start(NOW, POLICY, DAILY).await;
     world.trigger(Full).await;
-    assert_eq!(world.finished().await, (Full, JobState::Done, None));
+    assert_eq!(world.finished().await, (Full, Status::Done, None));
     let last = state(&world).await.last_full.unwrap();
     let [there, away] = ["daily", "away"].map(|name| world.folder.path().join(name));
     std::fs::rename(&there, &away).unwrap();

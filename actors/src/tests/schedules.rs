@@ -24,10 +24,10 @@ async fn a_day_of_a_routine() {
     // At noon both are due.
     assert_eq!(world.next_waking().await, time("2026-01-01T12:00:00Z"));
     assert_eq!(world.skipped().await, (Incremental, "a full backup is due at the same time".to_owned()));
-    assert_eq!(world.finished().await, (Full, JobState::Done, None));
+    assert_eq!(world.finished().await, (Full, Status::Done, None));
     // The server's clock is of today: what was written then is newer than anything of that day.
     assert_eq!(world.next_waking().await, time("2026-01-01T13:00:00Z"));
-    assert_eq!(world.finished().await, (Incremental, JobState::Done, None));
+    assert_eq!(world.finished().await, (Incremental, Status::Done, None));
     let expect = |time: &str| vec![(time.to_owned(), "test".to_owned(), 50)];
     assert_eq!(world.backups("daily", Full).await, expect("2026-01-01T12:00:00+00:00"));
     assert_eq!(world.backups("daily", Incremental).await, expect("2026-01-01T13:00:00+00:00"));
@@ -58,9 +58,9 @@ async fn what_incremental_backups_hold() {
         later(&world);
         pause().await;
         world.trigger(Full).await;
-        assert_eq!(world.finished().await, (Full, JobState::Done, None));
+        assert_eq!(world.finished().await, (Full, Status::Done, None));
         world.trigger(Incremental).await;
-        assert_eq!(world.finished().await, (Incremental, JobState::Done, None));
+        assert_eq!(world.finished().await, (Incremental, Status::Done, None));
         assert_eq!(world.backups("daily", Incremental).await, []);
         let folder = world.folder.path().join("daily/incremental");
         assert!(!folder.exists() || std::fs::read_dir(folder).unwrap().count() == 0, "not even a folder");
@@ -69,7 +69,7 @@ async fn what_incremental_backups_hold() {
             later(&world);
             pause().await;
             world.trigger(Incremental).await;
-            assert_eq!(world.finished().await, (Incremental, JobState::Done, None));
+            assert_eq!(world.finished().await, (Incremental, Status::Done, None));
         }
         let counts: Vec<_> =
             world.backups("daily", Incremental).await.iter().map(|(.., count)| *count).collect();
@@ -108,7 +108,7 @@ async fn what_runs_keeps_others_out() {
 
     // Canceling leaves nothing of it, and is no failure.
     world.send(CancelBackups { routine: "daily".to_owned() }).await.unwrap();
-    assert_eq!(world.finished().await, (Full, JobState::Canceled, None));
+    assert_eq!(world.finished().await, (Full, Status::Canceled, None));
     assert!(!is_running(&world, Full).await);
     assert_eq!(std::fs::read_dir(world.folder.path().join("daily/backup")).unwrap().count(), 1);
 
@@ -122,7 +122,7 @@ async fn what_runs_keeps_others_out() {
     world.dev.knobs().clear();
     world.send(CancelBackups { routine: "daily".to_owned() }).await.unwrap();
     for _ in 0..2 {
-        assert_eq!(world.finished().await.1, JobState::Canceled);
+        assert_eq!(world.finished().await.1, Status::Canceled);
     }
 }
 
@@ -139,7 +139,7 @@ async fn a_policy_lets_incremental_backups_run_beside_others() {
     assert!(is_running(&world, Full).await && is_running(&world, Incremental).await);
     world.send(CancelBackups { routine: "daily".to_owned() }).await.unwrap();
     for _ in 0..2 {
-        assert_eq!(world.finished().await.1, JobState::Canceled);
+        assert_eq!(world.finished().await.1, Status::Canceled);
     }
 }
 
@@ -151,7 +151,7 @@ async fn a_backup_can_be_asked_for_later() {
     world.send(later(Full)).await.unwrap();
     assert!(!is_running(&world, Full).await);
     assert_eq!(world.next_waking().await, time("2026-01-01T10:31:00Z"));
-    assert_eq!(world.finished().await, (Full, JobState::Done, None));
+    assert_eq!(world.finished().await, (Full, Status::Done, None));
     assert_eq!(world.backups("daily", Full).await[0].0, "2026-01-01T10:31:00+00:00");
 
     let disable = ConfigChange::SetDisabled { routine: "daily".to_owned(), disabled: true };

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use abs_asb::{ENCRYPTION_HEAD, EncryptionKey, KeySize};
 use abs_engine::{BackupPlan, EngineError, PartitionChoice, RestorePlan};
 
-use super::{Failed, Numbers, adds_up, backup, empty, plan_backup, plan_restore, restore};
+use super::{Numbers, RestoreFailed, adds_up, backup, empty, plan_backup, plan_restore, restore};
 use crate::support::{Dump, Server, golden};
 
 /// The partitions whose golden records the backups here have.
@@ -81,7 +81,7 @@ impl Originals {
     }
 
     /// Restores the form's backup with `damaged` in place of one of its files.
-    fn restore_damaged(&self, form: Form, file: &Path, damaged: &[u8]) -> Result<(), Failed> {
+    fn restore_damaged(&self, form: Form, file: &Path, damaged: &[u8]) -> Result<(), RestoreFailed> {
         let original = std::fs::read(file).unwrap();
         std::fs::write(file, damaged).unwrap();
         let plan = RestorePlan {

@@ -9,7 +9,7 @@ use abs_devserver::{Fault, Kind, ResultCode};
 use abs_engine::{EngineError, RestorePlan, RestoreReport};
 use abs_storage::ObjectPath;
 
-use super::{Data, Failed, Numbers, adds_up, backup, empty, plan_backup, plan_restore, restore};
+use super::{Data, Numbers, RestoreFailed, adds_up, backup, empty, plan_backup, plan_restore, restore};
 use crate::raw;
 use crate::support::{Dump, HANGS, Server, same};
 
@@ -31,7 +31,7 @@ fn holds(server: &Server, expected: &Dump) {
 
 /// Insists on an error of one line that contains all of `parts`.
 #[track_caller]
-fn says(result: Result<RestoreReport, Failed>, parts: &[&str]) {
+fn says(result: Result<RestoreReport, RestoreFailed>, parts: &[&str]) {
     let error = result.expect_err("the restore goes well").to_string();
     assert!(parts.iter().all(|part| error.contains(part)) && !error.contains('\n'), "{error}");
 }
@@ -315,7 +315,7 @@ fn rows_that_wait_let_the_others_go_on() {
         };
         tokio::time::timeout(HANGS, others).await.expect("the others wait, too");
         job.cancel().await;
-        job.end().await;
+        job.restored().await;
     });
 }
 

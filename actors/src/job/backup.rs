@@ -1,0 +1,374 @@
+//! What a backup does, step by step.
+//!
+//! Namespaces are backed up at the same time and fail alone: a namespace that fails is tried again as the retry policy
+//! says, and what is whole of the others stays. A run that is canceled leaves nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use abs_cluster::Cluster;
+use abs_config::RoutineSettings;
+use abs_engine::catalog::{BackupKind, Catalog, CatalogError, run_folder};
+use abs_engine::{
+    BackupLimits, BackupPlan, BackupProgress, BackupReport, BackupRun, BackupSnapshot, Batch, BatchEnd,
+    BatchId, EngineError, NamespaceLimits, NodeLoad, PartitionQueue, Scanner,
+};
+use abs_storage::{ObjectPath, Storage};
+use chrono::{DateTime, Utc};
+use slog::{Logger, error, info, warn};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::progress::Amounts;
+use super::{Conclusion, Job, Stage, Steps, Worker};
+use crate::messages::system::JobWork;
+use crate::messages::{BackupResult, JobEnd, StartBackup};
+use crate::metrics::{Outcome, Totals};
+use crate::run_error::RunError;
+use crate::shared::Shared;
+
+mod clock;
+mod prepare;
+
+use prepare::Step;
+
+/// How long a canceled run waits until what it left is deleted.
+const REMOVAL: Duration = Duration::from_secs(2);
+
+/// The kind of job that makes backups.
+#[derive(Debug)]
+pub(crate) enum Backup {
+    /// The one that the command line asked for, until it begins.
+    Single(Option<Box<StartBackup>>),
+    /// A run of a routine.
+    Run(RoutineRun),
+}
+
+/// A run of a routine.
+#[derive(Clone, Debug)]
+pub(crate) struct RoutineRun {
+    pub settings: Arc<RoutineSettings>,
+    pub kind: BackupKind,
+    pub created: DateTime<Utc>,
+    /// The steady time at `created`.
+    pub begun: Duration,
+}
+
+/// The scan of a namespace.
+#[derive(Debug)]
+pub(crate) struct Scan {
+    run: Arc<BackupRun>,
+    queue: PartitionQueue,
+}
+
+impl Stage for Scan {
+    type Batch = Batch;
+    type Done = BatchEnd;
+    type BatchId = BatchId;
+    type Load = NodeLoad;
+    type Worker = ScanWorker;
+
+    fn worker(&self) -> ScanWorker {
+        ScanWorker { run: Arc::clone(&self.run), scanner: Scanner::new() }
+    }
+
+    fn id_of(batch: &Batch) -> BatchId {
+        batch.id()
+    }
+
+    fn next(&mut self, load: &mut NodeLoad) -> Option<Batch> {
+        self.queue.next(load)
+    }
+
+    fn ended(&mut self, load: &mut NodeLoad, done: BatchEnd) {
+        if let Err(e) = self.queue.ended(load, done) {
+            self.run.fail(e);
+        }
+    }
+
+    fn lost(&mut self, load: &mut NodeLoad, id: BatchId) {
+        if let Err(e) = self.queue.lost(load, id) {
+            self.run.fail(e);
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.queue.is_over()
+    }
+
+    fn fail(&self, error: EngineError) {
+        self.run.fail(error);
+    }
+}
+
+/// Scans batches of one namespace.
+pub(crate) struct ScanWorker {
+    run: Arc<BackupRun>,
+    scanner: Scanner,
+}
+
+impl Worker for ScanWorker {
+    type Stage = Scan;
+
+    async fn work(&mut self, batch: Batch) -> BatchEnd {
+        self.scanner.scan(&self.run, batch).await
+    }
+
+    async fn finish(self) -> Result<(), EngineError> {
+        Ok(())
+    }
+}
+
+impl Job for Backup {
+    type Stage = Scan;
+    type Progress = BackupProgress;
+    type Counts = BackupSnapshot;
+    type Report = BackupReport;
+
+    fn work(&self) -> Option<JobWork> {
+        match self {
+            Self::Single(_) => None,
+            Self::Run(run) => Some(JobWork::Backup { routine: run.settings.name.clone(), kind: run.kind }),
+        }
+    }
+
+    fn load(&self) -> NodeLoad {
+        NodeLoad::new(match self {
+            Self::Single(_) => None,
+            Self::Run(run) => run.settings.policy.max_concurrent_nodes,
+        })
+    }
+
+    async fn run(&mut self, steps: &Steps<Self>) -> Conclusion<BackupReport> {
+        match self {
+            Self::Single(start) => match start.take() {
+                Some(start) => single(*start, steps).await.map(|report| vec![report]).into(),
+                None => EngineError::Canceled.into(),
+            },
+            Self::Run(run) => run.make(steps).await,
+        }
+    }
+
+    fn announce_end(&self, steps: &Steps<Self>, result: &BackupResult) {
+        if let Self::Run(run) = self {
+            announce_end(&steps.shared, &steps.log, run, result);
+        }
+    }
+
+    fn counts(progress: &BackupProgress) -> BackupSnapshot {
+        progress.snapshot()
+    }
+
+    fn warnings(_: &BackupProgress) -> Vec<String> {
+        // They are in the reports.
+        Vec::new()
+    }
+
+    fn amounts(counts: &BackupSnapshot, _: Option<u64>) -> Amounts {
+        Amounts {
+            expected: counts.expected_records,
+            done: counts.records_written,
+            bytes: counts.bytes_written,
+            pipeline: counts.records_read.saturating_sub(counts.records_written),
+            share: 0.0,
+        }
+    }
+
+    fn set_elapsed(counts: &mut BackupSnapshot, elapsed: Duration) {
+        counts.elapsed = elapsed;
+    }
+}
+
+/// Makes the one backup that the command line asked for.
+async fn single(start: StartBackup, steps: &Steps<Backup>) -> Result<BackupReport, EngineError> {
+    let StartBackup { cluster, storage, folder, mut plan } = start;
+    let created = Utc::now();
+    // The bound for a backup that builds on this one.
+    if plan.cluster_time.is_none() && !plan.no_records {
+        let read = timeout(plan.socket_timeout, cluster.time(&plan.namespace));
+        let read = steps.cancel.run_until_cancelled(read).await.ok_or(EngineError::Canceled)?;
+        plan.cluster_time = read.ok().and_then(Result::ok).flatten();
+        if plan.cluster_time.is_none() {
+            warn!(steps.log, "the clock of the cluster cannot be read");
+        }
+    }
+    let limits = BackupLimits::new(&plan, None).divide(1).remove(0);
+    attempt(steps, &Place { cluster, storage, folder }, &plan, created, &limits).await
+}
+
+/// Where one namespace is read and written.
+struct Place {
+    cluster: Cluster,
+    storage: Arc<dyn Storage>,
+    folder: ObjectPath,
+}
+
+/// One attempt at a namespace.
+async fn attempt(
+    steps: &Steps<Backup>,
+    place: &Place,
+    plan: &BackupPlan,
+    created: DateTime<Utc>,
+    limits: &NamespaceLimits,
+) -> Result<BackupReport, EngineError> {
+    let progress = Arc::new(BackupProgress::default());
+    steps.begin(&plan.namespace, &progress, None).await?;
+    let Place { cluster, storage, folder } = place;
+    let (run, queue) =
+        BackupRun::begin(cluster, storage, folder, plan, created, limits, &progress, &steps.cancel).await?;
+    for warning in run.warnings() {
+        warn!(steps.log, "{}", warning);
+    }
+    match steps.work(Scan { run: Arc::clone(&run), queue }, plan.parallel).await {
+        Ok(Scan { queue, .. }) => {
+            let report = run.finish(queue).await?;
+            for warning in report.warnings.iter().skip(run.warnings().len()) {
+                warn!(steps.log, "{}", warning);
+            }
+            Ok(report)
+        }
+        // The queue is gone with the actor.
+        Err(e) => Err(run.abandon(e).await),
+    }
+}
+
+impl RoutineRun {
+    /// Makes the run.
+    async fn make(&self, steps: &Steps<Backup>) -> Conclusion<BackupReport> {
+        let Made { mut reports, error, is_foreign } = self.namespaces(steps).await;
+        let is_canceled = steps.cancel.is_cancelled();
+        let end = match error {
+            None => JobEnd::Done,
+            // Whatever else went wrong.
+            Some(_) if is_canceled => JobEnd::Canceled,
+            Some(RunError::FullDue(due)) => JobEnd::FullDue(due.to_string()),
+            Some(RunError::Engine(e)) => e.into(),
+            Some(e) => JobEnd::Failed(EngineError::Plan(e.to_string())),
+        };
+        // After a failure the namespaces that are whole are worth keeping; but of an incremental one nothing is lost, because
+        // the next one takes the same records again. After a cancel nothing is kept.
+        let is_wanted = match end {
+            JobEnd::Done => true,
+            JobEnd::Failed(_) => self.kind == BackupKind::Full,
+            JobEnd::Canceled | JobEnd::FullDue(_) => false,
+        };
+        if !is_wanted {
+            reports.clear();
+        }
+        if !is_foreign && reports.iter().all(|report| report.empty) {
+            self.remove(steps, matches!(end, JobEnd::Canceled)).await;
+        }
+        Conclusion { end, reports }
+    }
+
+    fn catalog(&self, steps: &Steps<Backup>) -> Catalog {
+        steps.shared.catalogs.of(&self.settings.storage)
+    }
+
+    fn folder(&self) -> Result<ObjectPath, CatalogError> {
+        Ok(run_folder(&self.settings.name, self.kind, self.created, self.settings.timestamp_format)?)
+    }
+
+    /// Deletes what the run left. A run that was canceled does not wait for a storage that hangs.
+    async fn remove(&self, steps: &Steps<Backup>, is_canceled: bool) {
+        let (run, catalog, log) = (self.clone(), self.catalog(steps), steps.log.clone());
+        let removal = tokio::spawn(async move {
+            let removed = async { catalog.remove_run(&run.folder()?).await };
+            if let Err(e) = removed.await {
+                error!(log, "what the run left could not be deleted"; "error" => %e);
+            }
+        });
+        let limit = if is_canceled { REMOVAL } else { Duration::MAX };
+        // A panic in there is logged where it happens.
+        if timeout(limit, removal).await.is_err() {
+            warn!(steps.log, "the storage does not answer: what the run left is deleted when it does");
+        }
+    }
+
+    /// Backs up all namespaces at the same time.
+    async fn namespaces(&self, steps: &Steps<Backup>) -> Made {
+        let prepared = match self.prepare(steps).await {
+            Ok(prepared) => prepared,
+            Err(e) => return Made { error: Some(e), ..Made::default() },
+        };
+        let run = Arc::new(self.clone());
+        let mut namespaces = JoinSet::new();
+        let shares = prepared.limits.divide(prepared.namespaces.len());
+        for ((place, plan, base), limits) in prepared.namespaces.into_iter().zip(shares) {
+            let (run, steps) = (Arc::clone(&run), steps.clone());
+            namespaces.spawn(async move {
+                let work = || async {
+                    let plan = run.dated(&steps, &place, &plan, base).await?;
+                    Ok(attempt(&steps, &place, &plan, run.created, &limits).await?)
+                };
+                let result = run.tried(&steps, &Step::Namespace(plan.namespace.clone()), work).await;
+                if let Err(e) = &result
+                    && !matches!(e, RunError::Engine(EngineError::Canceled))
+                {
+                    error!(steps.log, "namespace failed"; "namespace" => &plan.namespace, "error" => %e);
+                }
+                result
+            });
+        }
+        let mut made = Made::default();
+        while let Some(ended) = namespaces.join_next().await {
+            match ended.unwrap_or_else(|e| Err(EngineError::Worker(e.to_string()).into())) {
+                Ok(report) => made.reports.push(report),
+                // The first says why, all are in the log; one that was canceled says no more than that.
+                Err(e) => {
+                    made.is_foreign |= matches!(
+                        e,
+                        RunError::Engine(
+                            EngineError::NotEmpty { .. }
+                                | EngineError::LeftOver { .. }
+                                | EngineError::Claimed { .. }
+                                | EngineError::Taken { .. }
+                        )
+                    );
+                    if matches!(made.error, None | Some(RunError::Engine(EngineError::Canceled))) {
+                        made.error = Some(e);
+                    }
+                }
+            }
+        }
+        // Until here jobs of other routines share the connections.
+        drop(prepared.lease);
+        made
+    }
+}
+
+/// What the namespaces of a run come to.
+#[derive(Default)]
+struct Made {
+    reports: Vec<BackupReport>,
+    error: Option<RunError>,
+    /// The run's folder holds what it has not made: another service may use the storage and have begun in the same
+    /// millisecond.
+    is_foreign: bool,
+}
+
+/// Counts and logs the end of a run.
+fn announce_end(shared: &Shared, log: &Logger, run: &RoutineRun, result: &BackupResult) {
+    let mut totals = Totals { duration: result.snapshot.progress.duration, ..Totals::default() };
+    for report in result.reports.iter().filter(|report| !report.empty) {
+        totals.records += report.metadata.record_count;
+        totals.bytes += report.metadata.byte_count;
+    }
+    let Totals { records, bytes, duration } = totals;
+    match &result.end {
+        JobEnd::Failed(e) => error!(log, "backup failed"; "error" => %e),
+        JobEnd::FullDue(due) => {
+            warn!(log, "a full backup is made in place of this incremental one"; "reason" => due);
+        }
+        JobEnd::Canceled => warn!(log, "backup canceled"),
+        JobEnd::Done if !result.is_kept() => info!(log, "backup done: nothing has changed"),
+        JobEnd::Done => {
+            info!(log, "backup done"; "records" => records, "bytes" => bytes, "seconds" => duration.as_secs_f64());
+        }
+    }
+    let outcome = match &result.end {
+        JobEnd::FullDue(_) => Outcome::Skip,
+        end => end.status().into(),
+    };
+    shared.metrics.backup_ended(&run.settings.name, run.kind, outcome, totals, run.created);
+}

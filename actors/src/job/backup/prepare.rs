@@ -1,0 +1,187 @@
+//! What a run of a routine finds out before its first namespace begins.
+
+use std::fmt;
+use std::sync::Arc;
+
+use abs_asb::EncryptionKey;
+use abs_config::IncrementalMode;
+use abs_engine::catalog::{BackupKind, Base, CatalogError, Foundations, Misdated, namespace_folder};
+use abs_engine::{BackupLimits, BackupPlan, EngineError};
+use chrono::{DateTime, TimeDelta, Utc};
+use slog::{info, warn};
+
+use super::{Backup, Place, RoutineRun};
+use crate::job::Steps;
+use crate::messages::PendingRetry;
+use crate::metrics::Outcome;
+use crate::run_error::RunError;
+use crate::settings;
+use crate::shared::Lease;
+use crate::suspects::{latest_true, mark_suspects};
+
+/// What is known before the first namespace begins.
+pub(super) struct Prepared {
+    pub lease: Arc<Lease>,
+    pub limits: Arc<BackupLimits>,
+    /// Where, what, and what it builds on.
+    pub namespaces: Vec<(Place, BackupPlan, Option<Base>)>,
+}
+
+impl RoutineRun {
+    /// Finds out what there is to do.
+    pub(super) async fn prepare(&self, steps: &Steps<Backup>) -> Result<Prepared, RunError> {
+        let settings = &self.settings;
+        let canceled = || RunError::Engine(EngineError::Canceled);
+        let ask = || async {
+            // Questions may be dropped at any moment.
+            let asked = steps.cancel.run_until_cancelled(async {
+                let lease = steps.shared.clusters.lease(&settings.cluster).await?;
+                let namespaces = match &settings.namespaces[..] {
+                    [] => lease.cluster.namespaces().await.map_err(EngineError::from)?,
+                    names => names.iter().map(|name| name.as_str().to_owned()).collect(),
+                };
+                let key =
+                    settings::key(&settings.policy.encryption, settings.encryption_key.as_ref()).await?;
+                let later = self.mark_suspects(steps).await;
+                let foundations = match self.kind {
+                    // What it finds there is no reason not to make a full backup.
+                    BackupKind::Full => Foundations::default(),
+                    BackupKind::Incremental => {
+                        let (catalog, later) = (self.catalog(steps), later?);
+                        let traits = self.plan("", key.clone()).chain_traits();
+                        catalog
+                            .foundations(&settings.name, &namespaces, self.created, &traits, &later)
+                            .await?
+                    }
+                };
+                Ok::<_, RunError>((lease, namespaces, key, foundations))
+            });
+            asked.await.ok_or_else(canceled)?
+        };
+        let (lease, names, key, foundations) = self.tried(steps, &Step::Questions, ask).await?;
+        if let Some(due) = foundations.full_due {
+            return Err(due.into());
+        }
+        if self.kind == BackupKind::Incremental && foundations.of.is_empty() {
+            // The routine has full backups, but of other namespaces.
+            let (routine, time) = (settings.name.clone(), self.created);
+            return Err(CatalogError::NoBackup { routine, time, suspect: None }.into());
+        }
+        let run = self.folder()?;
+        if self.kind == BackupKind::Full && settings.policy.with_cluster_configuration {
+            let write = || async {
+                let written = steps.cancel.run_until_cancelled(async {
+                    let all = lease.cluster.configuration().await.map_err(EngineError::from)?;
+                    for (index, (_, text)) in all.iter().enumerate() {
+                        self.catalog(steps).write_configuration(&run, index, text).await?;
+                    }
+                    Ok(())
+                });
+                written.await.ok_or_else(canceled)?
+            };
+            self.tried(steps, &Step::Configuration, write).await?;
+        }
+        let mut namespaces = Vec::new();
+        for name in names {
+            let (mut plan, mut base) = (self.plan(&name, key.clone()), None);
+            if self.kind == BackupKind::Incremental {
+                let Some(foundation) = foundations.of.get(&name) else {
+                    info!(steps.log, "namespace skipped: it has no full backup yet"; "namespace" => &name);
+                    continue;
+                };
+                base = Some(match settings.policy.incremental_mode {
+                    IncrementalMode::Differential => foundation.last,
+                    IncrementalMode::Cumulative => foundation.full,
+                });
+                (plan.no_indexes, plan.no_udfs, plan.skip_empty) = (true, true, true);
+            }
+            #[cfg(test)]
+            plan.fault.clone_from(&steps.shared.fault.lock().unwrap());
+            let place = Place {
+                cluster: lease.cluster.clone(),
+                storage: Arc::clone(self.catalog(steps).storage()),
+                folder: namespace_folder(&run, &name).map_err(CatalogError::from)?,
+            };
+            namespaces.push((place, plan, base));
+        }
+        let limits = match namespaces.first() {
+            Some((_, plan, _)) => BackupLimits::new(plan, Some(Arc::clone(&lease.scans))),
+            None => BackupLimits::new(&BackupPlan::new(""), None),
+        };
+        Ok(Prepared { lease, limits, namespaces })
+    }
+
+    /// What is backed up of a namespace, without bounds of time.
+    fn plan(&self, namespace: &str, key: Option<EncryptionKey>) -> BackupPlan {
+        let settings = &self.settings;
+        let mut plan = BackupPlan::from_settings(&settings.policy, namespace, key);
+        plan.sets.clone_from(&settings.sets);
+        plan.bins.clone_from(&settings.bins);
+        plan.filter.clone_from(&settings.filter);
+        plan.partitions = settings::partitions(settings);
+        plan.prefer_racks.clone_from(&settings.cluster.prefer_racks);
+        plan
+    }
+
+    async fn mark_suspects(&self, steps: &Steps<Backup>) -> Result<Misdated, CatalogError> {
+        let latest = latest_true(&self.settings, steps.shared.clock.now());
+        mark_suspects(&self.catalog(steps), &self.settings.name, latest, &steps.log).await
+    }
+
+    /// Does `work`, and again as the retry policy says while it fails for reasons that may pass.
+    pub(super) async fn tried<T, F>(
+        &self,
+        steps: &Steps<Backup>,
+        step: &Step,
+        mut work: impl FnMut() -> F,
+    ) -> Result<T, RunError>
+    where
+        F: Future<Output = Result<T, RunError>>,
+    {
+        let mut attempt = 0;
+        loop {
+            let error = match work().await {
+                Err(e) if e.is_transient() && !steps.cancel.is_cancelled() => e,
+                result => return result,
+            };
+            let Some(wait) = self.settings.policy.retry.wait(attempt) else { return Err(error) };
+            attempt += 1;
+            warn!(steps.log, "trying again"; "what" => %step, "attempt" => attempt, "wait" => ?wait, "error" => %error);
+            steps.shared.metrics.backup_event(&self.settings.name, self.kind, Outcome::Retry);
+            let at = TimeDelta::from_std(wait).ok().and_then(|wait| Utc::now().checked_add_signed(wait));
+            let retry = PendingRetry { at: at.unwrap_or(DateTime::<Utc>::MAX_UTC), error: error.to_string() };
+            steps.await_retry(step.to_string(), step.namespace(), retry).await;
+            if steps.cancel.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
+                return Err(EngineError::Canceled.into());
+            }
+            steps.begin_retry(step.to_string()).await;
+        }
+    }
+}
+
+/// A step of a run that may be tried more than once.
+#[derive(Clone, Debug)]
+pub(super) enum Step {
+    Questions,
+    Configuration,
+    Namespace(String),
+}
+
+impl Step {
+    fn namespace(&self) -> Option<String> {
+        match self {
+            Self::Namespace(name) => Some(name.clone()),
+            Self::Questions | Self::Configuration => None,
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Questions => f.write_str("the cluster and the storage"),
+            Self::Configuration => f.write_str("the configuration of the cluster"),
+            Self::Namespace(name) => write!(f, "namespace {name}"),
+        }
+    }
+}

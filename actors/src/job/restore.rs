@@ -1,0 +1,386 @@
+//! What a restore does, step by step.
+//!
+//! The namespaces of a restore to a point in time are restored at the same time, each of them as one chain.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use abs_cluster::Cluster;
+use abs_config::{ClusterSettings, RestoreSettings, Secret};
+use abs_engine::{
+    ChainRestore, EngineError, FileQueue, FileTask, FileTaskId, Link, RestoreLimits, RestorePlan,
+    RestoreProgress, RestoreReport, RestoreSnapshot, RestoreWorker,
+};
+use abs_storage::Storage;
+use actix::{Message, Recipient};
+use futures_util::future::BoxFuture;
+use slog::{error, info, warn};
+use tokio::sync::{OwnedRwLockReadGuard, oneshot};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::progress::Amounts;
+use super::{Conclusion, Job, Stage, Steps, Worker};
+use crate::messages::system::JobWork;
+use crate::messages::{JobEnd, JobId, RequestError, RestoreResult, StartRestore};
+use crate::metrics::Totals;
+use crate::run_error::RunError;
+use crate::settings;
+use crate::shared::Lease;
+
+/// The kind of job that restores.
+pub(crate) enum Restore {
+    /// The one that the command line asked for, until it begins.
+    Single(Option<Box<StartRestore>>),
+    /// One for a client of the service.
+    Service(ServiceRestore),
+}
+
+impl fmt::Debug for Restore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Restore")
+    }
+}
+
+/// A restore for a client of the service, and the channel on which its plan is reported.
+pub(crate) struct ServiceRestore {
+    /// The routine whose namespaces are restored to a point in time, if it is such a restore.
+    pub routine: Option<String>,
+    /// Until it begins.
+    pub request: Option<RestoreRequest>,
+}
+
+/// What a client of the service wants.
+pub(crate) struct RestoreRequest {
+    /// Finds out what there is to restore.
+    pub plan: BoxFuture<'static, Result<RestoreWork, RequestError>>,
+    /// Receives whether the restore can be made, as soon as that is known.
+    pub planned: oneshot::Sender<Result<(), RequestError>>,
+    pub reserve: Recipient<ReserveNamespaces>,
+}
+
+/// The links to restore into one namespace, the newest first.
+#[derive(Clone, Debug)]
+pub(crate) struct Chain {
+    /// The namespace that they are backups of.
+    pub source: String,
+    pub links: Vec<Link>,
+    /// How many records they hold, if that is known.
+    pub records: Option<u64>,
+    /// Warnings for the user, one line each.
+    pub warnings: Vec<String>,
+}
+
+/// The work of a restore for a client of the service.
+#[derive(Debug)]
+pub(crate) struct RestoreWork {
+    /// The cluster to write to.
+    pub cluster: Arc<ClusterSettings>,
+    /// The storage to read from.
+    pub storage: Arc<dyn Storage>,
+    pub policy: RestoreSettings,
+    pub encryption_key: Option<Secret>,
+    /// One for each namespace.
+    pub chains: Vec<Chain>,
+    /// Whether the routine that made the backups has a list of bins.
+    pub may_lack_bins: bool,
+    /// Keeps retention away from what is read.
+    pub reading: Vec<OwnedRwLockReadGuard<()>>,
+}
+
+/// Keeps backups of some namespaces from running until the restore has ended; refused while one of them runs.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), RequestError>")]
+pub(crate) struct ReserveNamespaces {
+    pub id: JobId,
+    pub cluster: Arc<ClusterSettings>,
+    pub namespaces: Vec<String>,
+}
+
+/// The reading of a link.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    run: Arc<ChainRestore>,
+    queue: FileQueue,
+}
+
+impl Stage for Reading {
+    type Batch = FileTask;
+    type Done = FileTaskId;
+    type BatchId = FileTaskId;
+    type Load = ();
+    type Worker = ReadWorker;
+
+    fn worker(&self) -> ReadWorker {
+        ReadWorker { worker: RestoreWorker::new(Arc::clone(&self.run)), run: Arc::clone(&self.run) }
+    }
+
+    fn id_of(batch: &FileTask) -> FileTaskId {
+        batch.id()
+    }
+
+    fn next(&mut self, (): &mut ()) -> Option<FileTask> {
+        if self.run.is_stopped() { None } else { self.queue.next_task() }
+    }
+
+    fn ended(&mut self, (): &mut (), done: FileTaskId) {
+        self.queue.ended(done);
+    }
+
+    fn lost(&mut self, (): &mut (), id: FileTaskId) {
+        self.queue.ended(id);
+        // It is not known which of its rows were sent.
+        self.run.fail(EngineError::Worker("the worker that read a file panicked".to_owned()));
+    }
+
+    fn is_over(&self) -> bool {
+        self.run.is_stopped() || !self.queue.has_tasks()
+    }
+
+    fn fail(&self, error: EngineError) {
+        self.run.fail(error);
+    }
+}
+
+/// Reads files of one link, and sends their rows.
+pub(crate) struct ReadWorker {
+    run: Arc<ChainRestore>,
+    worker: RestoreWorker,
+}
+
+impl Worker for ReadWorker {
+    type Stage = Reading;
+
+    async fn work(&mut self, task: FileTask) -> FileTaskId {
+        if let Err(e) = self.worker.work(&task).await {
+            self.run.fail(e);
+        }
+        task.id()
+    }
+
+    async fn finish(mut self) -> Result<(), EngineError> {
+        self.worker.flush().await
+    }
+}
+
+impl Job for Restore {
+    type Stage = Reading;
+    type Progress = RestoreProgress;
+    type Counts = RestoreSnapshot;
+    type Report = RestoreReport;
+
+    fn work(&self) -> Option<JobWork> {
+        match self {
+            Self::Single(_) => None,
+            Self::Service(restore) => Some(JobWork::Restore { routine: restore.routine.clone() }),
+        }
+    }
+
+    fn load(&self) {}
+
+    async fn run(&mut self, steps: &Steps<Self>) -> Conclusion<RestoreReport> {
+        match self {
+            Self::Single(start) => match start.take() {
+                Some(start) => single(*start, steps).await.map(|report| vec![report]).into(),
+                None => EngineError::Canceled.into(),
+            },
+            Self::Service(restore) => match restore.request.take() {
+                Some(request) => request.run(steps).await.into(),
+                None => EngineError::Canceled.into(),
+            },
+        }
+    }
+
+    fn announce_end(&self, steps: &Steps<Self>, result: &RestoreResult) {
+        if let Self::Service(_) = self {
+            announce_end(steps, result);
+        }
+    }
+
+    fn counts(progress: &RestoreProgress) -> RestoreSnapshot {
+        progress.snapshot()
+    }
+
+    fn warnings(progress: &RestoreProgress) -> Vec<String> {
+        progress.warnings()
+    }
+
+    fn amounts(counts: &RestoreSnapshot, expected: Option<u64>) -> Amounts {
+        Amounts {
+            expected: expected.unwrap_or_default(),
+            done: counts.settled(),
+            bytes: counts.bytes_read,
+            pipeline: counts.read.saturating_sub(counts.settled()),
+            share: counts.bytes_read as f64 / counts.total_bytes.max(1) as f64,
+        }
+    }
+
+    fn set_elapsed(counts: &mut RestoreSnapshot, elapsed: Duration) {
+        counts.elapsed = elapsed;
+    }
+}
+
+/// Restores one chain, link by link.
+async fn restore_chain(
+    steps: &Steps<Restore>,
+    cluster: &Cluster,
+    storage: &Arc<dyn Storage>,
+    chain: &Chain,
+    plan: &RestorePlan,
+    limits: &Arc<RestoreLimits>,
+    cancel: &CancellationToken,
+) -> Result<RestoreReport, EngineError> {
+    let progress = Arc::new(RestoreProgress::default());
+    for warning in &chain.warnings {
+        progress.warn(warning.clone());
+    }
+    steps.begin(&chain.source, &progress, chain.records).await?;
+    let run = ChainRestore::begin(cluster, storage, &chain.links, plan, limits, &progress, cancel).await?;
+    while let Some(queue) = run.next_link().await {
+        if let Err(e) = steps.work(Reading { run: Arc::clone(&run), queue }, plan.parallel).await {
+            run.fail(e);
+        }
+    }
+    run.finish().await
+}
+
+/// Makes the one restore that the command line asked for.
+async fn single(start: StartRestore, steps: &Steps<Restore>) -> Result<RestoreReport, EngineError> {
+    let StartRestore { cluster, storage, links, plan } = start;
+    let limits = RestoreLimits::new(&plan, 1);
+    let chain = Chain { source: plan.source.clone(), links, records: None, warnings: Vec::new() };
+    restore_chain(steps, &cluster, &storage, &chain, &plan, &limits, &steps.cancel).await
+}
+
+impl RestoreRequest {
+    /// Plans the restore, reports the plan, and carries it out.
+    async fn run(self, steps: &Steps<Restore>) -> Result<Vec<RestoreReport>, EngineError> {
+        let planning = prepare(steps, self.plan, self.reserve);
+        let prepared = steps.cancel.run_until_cancelled(planning).await;
+        let (refusal, prepared) = match prepared.unwrap_or(Err(EngineError::Canceled.into())) {
+            Ok(prepared) => (None, Ok(prepared)),
+            Err(Unprepared::Refused(e)) => (Some(e.clone()), Err(EngineError::Plan(e.to_string()))),
+            Err(Unprepared::Failed(RunError::Engine(e))) => (None, Err(e)),
+            Err(Unprepared::Failed(e)) => (None, Err(EngineError::Plan(e.to_string()))),
+        };
+        // A request that waits no longer needs no answer.
+        let _ = self.planned.send(refusal.map_or(Ok(()), Err));
+        prepared?.restore(steps).await
+    }
+}
+
+/// Why a restore cannot begin.
+enum Unprepared {
+    /// The request cannot be carried out.
+    Refused(RequestError),
+    /// Something that the request does not say failed.
+    Failed(RunError),
+}
+
+impl<E: Into<RunError>> From<E> for Unprepared {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+async fn prepare(
+    steps: &Steps<Restore>,
+    plan: BoxFuture<'static, Result<RestoreWork, RequestError>>,
+    reserve: Recipient<ReserveNamespaces>,
+) -> Result<Prepared, Unprepared> {
+    let work = plan.await.map_err(Unprepared::Refused)?;
+    let key = settings::key(&work.policy.encryption, work.encryption_key.as_ref()).await?;
+    let plans: Vec<_> = work
+        .chains
+        .iter()
+        .map(|chain| RestorePlan {
+            may_lack_bins: work.may_lack_bins,
+            ..RestorePlan::from_settings(&work.policy, &chain.source, key.clone())
+        })
+        .collect();
+    let namespaces: Vec<_> = plans.iter().map(|plan| plan.destination.clone()).collect();
+    // Once it was connected, a cluster is known by its nodes, too.
+    let lease = steps.shared.clusters.lease(&work.cluster).await?;
+    let reserved = reserve
+        .send(ReserveNamespaces { id: steps.id, cluster: Arc::clone(&work.cluster), namespaces })
+        .await;
+    reserved.map_err(|_| Unprepared::Refused(RequestError::Stopping))?.map_err(Unprepared::Refused)?;
+    let known = lease.cluster.namespaces().await.map_err(EngineError::from)?;
+    if let Some(plan) = plans.iter().find(|plan| !known.contains(&plan.destination)) {
+        return Err(Unprepared::Refused(RequestError::Invalid(format!(
+            "the cluster has no namespace {}, only {}",
+            plan.destination,
+            known.join(", ")
+        ))));
+    }
+    Ok(Prepared { work, plans, lease })
+}
+
+/// A restore that can begin.
+struct Prepared {
+    work: RestoreWork,
+    /// In the order of the chains.
+    plans: Vec<RestorePlan>,
+    lease: Arc<Lease>,
+}
+
+impl Prepared {
+    async fn restore(self, steps: &Steps<Restore>) -> Result<Vec<RestoreReport>, EngineError> {
+        let RestoreWork { storage, policy, chains, reading, .. } = self.work;
+        let limits = RestoreLimits::new(&RestorePlan::from_settings(&policy, "", None), chains.len());
+        let mut namespaces = JoinSet::new();
+        // When one namespace fails there is no point in filling the others.
+        let stop = steps.cancel.child_token();
+        for (chain, plan) in chains.into_iter().zip(self.plans) {
+            let (cluster, storage) = (self.lease.cluster.clone(), Arc::clone(&storage));
+            let (limits, steps, stop) = (Arc::clone(&limits), steps.clone(), stop.clone());
+            namespaces.spawn(async move {
+                let folders: Vec<_> =
+                    chain.links.iter().flat_map(|link| &link.folders).map(ToString::to_string).collect();
+                info!(steps.log, "restoring"; "backups" => folders.join(", "), "namespace" => &plan.destination);
+                restore_chain(&steps, &cluster, &storage, &chain, &plan, &limits, &stop).await
+            });
+        }
+        let mut reports = Vec::new();
+        let mut failure = None;
+        while let Some(ended) = namespaces.join_next().await {
+            match ended.unwrap_or_else(|e| Err(EngineError::Worker(e.to_string()))) {
+                Ok(report) => reports.push(report),
+                Err(e) => {
+                    stop.cancel();
+                    // A namespace that was stopped gives no reason.
+                    if matches!(failure, None | Some(EngineError::Canceled)) {
+                        failure = Some(e);
+                    }
+                }
+            }
+        }
+        drop(reading);
+        failure.map_or(Ok(reports), Err)
+    }
+}
+
+/// Counts and logs the end of a restore.
+fn announce_end(steps: &Steps<Restore>, result: &RestoreResult) {
+    let (log, snapshot) = (&steps.log, &result.snapshot);
+    let RestoreSnapshot { inserted, read, bytes_read, .. } = snapshot.counts;
+    match &result.end {
+        JobEnd::Failed(e) => error!(log, "restore failed"; "error" => %e, "inserted" => inserted),
+        JobEnd::Canceled => warn!(log, "restore canceled"; "inserted" => inserted),
+        JobEnd::Done | JobEnd::FullDue(_) => {
+            info!(log, "restore done"; "inserted" => inserted, "read" => read);
+        }
+    }
+    for warning in &snapshot.warnings {
+        warn!(log, "{warning}");
+    }
+    for (code, count) in &snapshot.counts.refused {
+        warn!(log, "the cluster refused records"; "code" => code.0, "meaning" => code.meaning(), "remedy" => code.remedy(), "records" => count);
+    }
+    for name in result.reports.iter().flat_map(|report| &report.conflicting_indexes) {
+        warn!(log, "the index exists already with another definition and was left alone"; "index" => name);
+    }
+    let totals = Totals { records: inserted, bytes: bytes_read, duration: snapshot.progress.duration };
+    steps.shared.metrics.restore_ended(result.end.status().into(), totals);
+}

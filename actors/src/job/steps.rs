@@ -1,0 +1,194 @@
+//! The steps of a job, a task of the runtime beside its actor.
+
+use std::marker::PhantomData;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use abs_engine::EngineError;
+use actix::{Addr, Message, Recipient};
+use futures_util::FutureExt as _;
+use slog::{Logger, error};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::progress::{Amounts, Pace};
+use super::stage::{self, Stage as _, StageId};
+use super::{Conclusion, Job, JobActor, JobEnded, ResultOf};
+use crate::messages::system::{Event, JobLabel};
+use crate::messages::{JobEnd, JobId, JobResult, JobSnapshot, PendingRetry};
+use crate::shared::Shared;
+
+/// A part of the job begins.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct BeginPart<P: Send + Sync> {
+    pub name: String,
+    pub progress: Arc<P>,
+    pub expected: Option<u64>,
+}
+
+/// A step failed and will be tried again.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct AwaitRetry {
+    pub what: String,
+    pub part: Option<String>,
+    pub retry: PendingRetry,
+}
+
+/// A step is tried again.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct BeginRetry(pub String);
+
+/// The work of a stage is to be done.
+pub(super) struct BeginStage<J: Job> {
+    pub stage: J::Stage,
+    pub workers: usize,
+}
+
+impl<J: Job> Message for BeginStage<J> {
+    type Result = StageId;
+}
+
+/// The workers of a stage have ended.
+pub(super) struct EndStage<J: Job>(pub StageId, PhantomData<fn() -> J>);
+
+impl<J: Job> EndStage<J> {
+    fn new(stage: StageId) -> Self {
+        Self(stage, PhantomData)
+    }
+}
+
+impl<J: Job> Message for EndStage<J> {
+    type Result = Option<J::Stage>;
+}
+
+/// The steps have ended: asks for a last snapshot.
+pub(super) struct Finish<J: Job>(PhantomData<fn() -> J>);
+
+impl<J: Job> Finish<J> {
+    fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<J: Job> Message for Finish<J> {
+    type Result = JobSnapshot<J::Counts>;
+}
+
+/// The job has ended.
+pub(super) struct Ended<J: Job>(pub Arc<ResultOf<J>>);
+
+impl<J: Job> Message for Ended<J> {
+    type Result = ();
+}
+
+/// The error of a job whose actor is gone.
+fn crashed<T>(_: T) -> EngineError {
+    EngineError::Worker("the actor of the job failed".to_owned())
+}
+
+/// What the steps of a job have at hand.
+pub(crate) struct Steps<J: Job> {
+    pub shared: Arc<Shared>,
+    pub id: JobId,
+    pub log: Logger,
+    /// Canceled when the job is to end early.
+    pub cancel: CancellationToken,
+    pub job: Addr<JobActor<J>>,
+}
+
+impl<J: Job> Clone for Steps<J> {
+    fn clone(&self) -> Self {
+        let Self { shared, id, log, cancel, job } = self;
+        Self {
+            shared: Arc::clone(shared),
+            id: *id,
+            log: log.clone(),
+            cancel: cancel.clone(),
+            job: job.clone(),
+        }
+    }
+}
+
+impl<J: Job> Steps<J> {
+    /// Begins a part of the job, perhaps once more: its counters take the place of those of the attempt before.
+    /// `expected` is how many records it holds, if that is known.
+    pub(crate) async fn begin(
+        &self,
+        part: &str,
+        progress: &Arc<J::Progress>,
+        expected: Option<u64>,
+    ) -> Result<(), EngineError> {
+        let progress = Arc::clone(progress);
+        self.job.send(BeginPart { name: part.to_owned(), progress, expected }).await.map_err(crashed)
+    }
+
+    /// Has the work of a stage done by `workers` workers; returns the stage when it is over.
+    pub(crate) async fn work(&self, stage: J::Stage, workers: usize) -> Result<J::Stage, EngineError> {
+        let staff: Vec<_> = (0..workers.max(1)).map(|_| stage.worker()).collect();
+        let stage = self.job.send(BeginStage::<J> { stage, workers }).await.map_err(crashed)?;
+        let mut working: JoinSet<_> =
+            staff.into_iter().map(|worker| stage::work(self.job.clone(), stage, worker)).collect();
+        let mut failure = None;
+        while let Some(joined) = working.join_next().await {
+            let result = joined.unwrap_or_else(|e| Err(EngineError::Worker(e.to_string())));
+            failure = failure.or(result.err());
+        }
+        let stage =
+            self.job.send(EndStage::<J>::new(stage)).await.map_err(crashed)?.ok_or_else(|| crashed(()))?;
+        if let Some(error) = failure {
+            stage.fail(error);
+        }
+        Ok(stage)
+    }
+
+    /// Reports that `what` failed and will be tried again. `part` is the part that failed, if it was one: what it counted is
+    /// of no use any more.
+    pub(crate) async fn await_retry(&self, what: String, part: Option<String>, retry: PendingRetry) {
+        // An actor that crashed has canceled the job.
+        let _ = self.job.send(AwaitRetry { what, part, retry }).await;
+    }
+
+    /// Reports that `what` is tried again.
+    pub(crate) async fn begin_retry(&self, what: String) {
+        let _ = self.job.send(BeginRetry(what)).await;
+    }
+}
+
+/// Takes a job through its steps. Whatever happens to them, or to the actor, the parent is told of the end.
+pub(super) async fn drive<J: Job>(mut job: J, steps: Steps<J>, parent: Recipient<JobEnded<J>>) {
+    let started = steps.shared.clock.now();
+    let ran = AssertUnwindSafe(job.run(&steps)).catch_unwind().await;
+    let Conclusion { mut end, reports } =
+        ran.unwrap_or_else(|_| EngineError::Worker("the job panicked".to_owned()).into());
+    let snapshot = steps.job.send(Finish::new()).await.unwrap_or_else(|_| {
+        error!(steps.log, "the actor of the job crashed: a defect of this program");
+        if matches!(end, JobEnd::Canceled) {
+            // By the crash alone: a user who cancels asks the actor.
+            end = crashed(()).into();
+        }
+        let progress = Pace::new(started).progress(steps.id, Amounts::default(), Some(Duration::ZERO));
+        JobSnapshot { counts: J::Counts::default(), progress, warnings: Vec::new() }
+    });
+    let result = Arc::new(JobResult { end, reports, snapshot });
+    // From here on the actor publishes no more progress.
+    let _ = steps.job.send(Ended(Arc::clone(&result))).await;
+    job.announce_end(&steps, &result);
+    // A parent that is gone needs no news.
+    let _ = parent.send(JobEnded { id: steps.id, result: Arc::clone(&result) }).await;
+    // After the parent: a client that hears of the end finds it everywhere.
+    if let Some(work) = job.work() {
+        let (state, error) = (result.end.status(), result.end.error());
+        let (id, progress) = (steps.id, result.snapshot.progress.clone());
+        steps.shared.publish(|at| Event::JobFinished {
+            at,
+            job: JobLabel { id, work },
+            state,
+            error,
+            progress,
+        });
+    }
+}
