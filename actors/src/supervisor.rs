@@ -37,6 +37,7 @@ use crate::supervise::{Step, Supervision};
 mod backups;
 mod config;
 mod jobs;
+mod planner;
 mod restores;
 mod system;
 #[cfg(test)]

@@ -1,0 +1,189 @@
+//! What may start, and its start.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use abs_config::RoutineSettings;
+use abs_engine::catalog::BackupKind;
+use actix::{ActorFutureExt as _, Addr, AsyncContext as _, Context, Message, WrapFuture as _};
+use chrono::{DateTime, SubsecRound as _, Utc};
+use slog::warn;
+
+use super::{RoutineActor, Run, folder};
+use crate::job::BackupJobActor;
+use crate::messages::JobId;
+use crate::messages::system::Event;
+use crate::metrics::Outcome;
+use crate::suspects::latest_true;
+
+/// A routine asks for a run of its own.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(JobId, Addr<BackupJobActor>), NoRun>")]
+pub(crate) struct StartRun {
+    pub settings: Arc<RoutineSettings>,
+    pub kind: BackupKind,
+    pub created: DateTime<Utc>,
+}
+
+/// Why a run is not started.
+#[derive(Debug)]
+pub(crate) enum NoRun {
+    /// The service is stopping.
+    Stopping,
+    /// This namespace is being restored.
+    Restoring(String),
+}
+
+/// Whether a backup may start, or why not.
+fn check(
+    kind: BackupKind,
+    full_busy: bool,
+    incremental_busy: bool,
+    concurrent: bool,
+) -> Result<(), &'static str> {
+    match (kind, full_busy, incremental_busy, concurrent) {
+        (BackupKind::Full, true, _, _) | (BackupKind::Incremental, _, true, false) => {
+            Err("the one before is still running")
+        }
+        (BackupKind::Incremental, true, false, false) => Err("a full backup is running"),
+        (BackupKind::Full, false, _, _)
+        | (BackupKind::Incremental, _, _, true)
+        | (BackupKind::Incremental, false, false, false) => Ok(()),
+    }
+}
+
+impl RoutineActor {
+    /// Starts a backup if the rules let it.
+    pub(super) fn admit(&mut self, kind: BackupKind, context: &mut Context<Self>) {
+        if self.settings.disabled {
+            return;
+        }
+        self.notice_jumps(context);
+        let concurrent = self.settings.policy.concurrent_incremental;
+        if let Err(reason) = check(kind, self.full.is_busy(), self.incremental.is_busy(), concurrent) {
+            return self.skip(kind, reason);
+        }
+        if kind == BackupKind::Full {
+            return self.start(kind, context);
+        }
+        if let Some(reason) = self.full_due {
+            warn!(self.log, "a full backup is made in place of an incremental one"; "reason" => reason);
+            return self.admit(BackupKind::Full, context);
+        }
+        if self.full.last.is_some() {
+            return self.start(kind, context);
+        }
+        // Perhaps the storage could not be read before, or somebody brought backups there.
+        let load = self.load();
+        context.spawn(load.into_actor(self).map(|lasts, actor, context| {
+            let unlisted = lasts.as_ref().err().cloned();
+            let mut is_full_suspect = false;
+            if let Ok(lasts) = lasts {
+                is_full_suspect = lasts.is_full_suspect;
+                actor.loaded(lasts);
+            }
+            if actor.full.last.is_some() {
+                // Much may have changed while the storage was read.
+                actor.admit(BackupKind::Incremental, context);
+            } else if let Some(error) = unlisted {
+                actor.skip(BackupKind::Incremental, &format!("the backups cannot be listed: {error}"));
+            } else if is_full_suspect {
+                // Otherwise incremental backups would wait for the next scheduled full one.
+                actor.full_due = Some("the times of all full backups are wrong");
+                actor.admit(BackupKind::Incremental, context);
+            } else {
+                actor.skip(BackupKind::Incremental, "there is no full backup yet");
+            }
+        }));
+    }
+
+    pub(super) fn skip(&self, kind: BackupKind, reason: &str) {
+        let routine = &self.settings.name;
+        warn!(self.log, "backup skipped"; "type" => kind.as_str(), "reason" => reason);
+        self.shared.metrics.backup_event(routine, kind, Outcome::Skip);
+        self.shared.publish(|at| Event::BackupSkipped {
+            at,
+            routine: routine.clone(),
+            kind,
+            reason: reason.to_owned(),
+        });
+    }
+
+    pub(super) fn start(&mut self, kind: BackupKind, context: &mut Context<Self>) {
+        self.lane(kind).starting = true;
+        let now = self.shared.clock.now().trunc_subsecs(3);
+        let latest = latest_true(&self.settings, now);
+        if self.full.last.max(self.incremental.last) > Some(latest) {
+            // The clock was set back: which backup is the last of those that count is in the storage.
+            let load = self.load();
+            context.spawn(load.into_actor(self).map(move |lasts, actor, context| {
+                actor.lane(kind).starting = false;
+                if let Ok(lasts) = lasts {
+                    actor.loaded(lasts);
+                } else {
+                    let latest = latest_true(&actor.settings, actor.shared.clock.now());
+                    for lane in [&mut actor.full, &mut actor.incremental] {
+                        lane.last = lane.last.filter(|last| *last <= latest);
+                    }
+                }
+                if !actor.settings.disabled {
+                    actor.start(kind, context);
+                }
+            }));
+            return;
+        }
+        // The time of a run names its folder, so no two runs have the same, and it is later than those of the backups that
+        // the run may build on. A backup dated further in the future is none of them.
+        let last = [Some(self.created), self.full.last, self.incremental.last].into_iter().flatten();
+        if let Some(last) = last.filter(|last| (now..=latest).contains(last)).max() {
+            let clock = Arc::clone(&self.shared.clock);
+            let wait = (last - now).to_std().unwrap_or_default() + Duration::from_millis(1);
+            let waited = async move { clock.sleep(wait).await };
+            context.spawn(waited.into_actor(self).map(move |(), actor, context| {
+                actor.lane(kind).starting = false;
+                if !actor.settings.disabled {
+                    actor.start(kind, context);
+                }
+            }));
+            return;
+        }
+        self.created = now;
+        let folder = folder(&self.settings, kind, self.created);
+        let start = StartRun { settings: Arc::clone(&self.settings), kind, created: self.created };
+        let asked = self.supervisor.send(start);
+        // The supervisor answers at once; until it did, the end of the run must not be heard of.
+        context.wait(asked.into_actor(self).map(move |answer, actor, _| {
+            let lane = actor.lane(kind);
+            lane.starting = false;
+            match answer {
+                Ok(Ok((id, job))) => lane.runs.push(Run { id, actor: job, folder }),
+                Ok(Err(NoRun::Restoring(namespace))) => {
+                    actor.skip(kind, &format!("namespace {namespace} is being restored"));
+                }
+                // A supervisor that has ended or is stopping starts nothing.
+                Ok(Err(NoRun::Stopping)) | Err(_) => {}
+            }
+        }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use BackupKind::{Full, Incremental};
+
+    use super::*;
+
+    /// Protects: two full backups of a routine never run at the same time; incremental ones run beside others only with
+    /// `concurrent-incremental`.
+    #[test]
+    fn what_runs_decides_what_may_start() {
+        for (full_busy, incremental_busy) in [(false, false), (false, true), (true, false), (true, true)] {
+            for concurrent in [false, true] {
+                let may_start = |kind| check(kind, full_busy, incremental_busy, concurrent).is_ok();
+                assert_eq!(may_start(Full), !full_busy);
+                assert_eq!(may_start(Incremental), concurrent || !(full_busy || incremental_busy));
+            }
+        }
+        assert_eq!(check(Incremental, true, false, false), Err("a full backup is running"));
+    }
+}
