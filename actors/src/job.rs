@@ -5,13 +5,16 @@
 //! never waits, and answers at any time how far the job is.
 //!
 //! ```text
-//!               BeginStage              EndStage               Finish              Ended
-//!  Planning ────────────────→ Running ───────────→ Finishing ─────────→ Finishing ───────→ Ended
+//!               BeginStage              EndStage               Ended
+//!  Planning ────────────────→ Running ───────────→ Finishing ─────────→ Ended
 //!    ↑  │ AwaitRetry             ↑                  │      │ AwaitRetry
 //!    │  └──────────→ Waiting ←───┼──────────────────┼──────┘
 //!    └───────────────────┘       └──────────────────┘
 //!          BeginRetry                 BeginStage
 //! ```
+//!
+//! A job is Running while any of its stages is, and else Waiting while anything waits. Steps that end early send
+//! [`Finish`] from any state.
 //!
 //! | message | from | answer |
 //! |---|---|---|
@@ -22,7 +25,6 @@
 //! | [`Finish`], [`Ended`] | steps, at their end | a last [`JobSnapshot`] |
 //! | [`Cancel`] | supervisor, routine | |
 //! | [`GetSnapshot`] | supervisor, routine | a [`JobSnapshot`] |
-//! | [`WaitForEnd`] | supervisor | the [`JobResult`], when the job has ended |
 //!
 //! The parent is told of the end with [`JobEnded`], whatever happens to the steps or to the actor.
 
@@ -36,7 +38,6 @@ use actix::{
     SpawnHandle,
 };
 use slog::{Logger, error, info};
-use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::messages::system::{Event, JobLabel, JobWork};
@@ -103,20 +104,6 @@ impl<C: 'static> Message for GetSnapshot<C> {
     type Result = JobSnapshot<C>;
 }
 
-/// Asks for the end of the job, and gets it when there is one.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct WaitForEnd<J>(PhantomData<fn() -> J>);
-
-impl<J: Job> WaitForEnd<J> {
-    pub(crate) fn new() -> Self {
-        Self(PhantomData)
-    }
-}
-
-impl<J: Job> Message for WaitForEnd<J> {
-    type Result = Option<Arc<ResultOf<J>>>;
-}
-
 /// What a job is doing.
 #[derive(Debug)]
 enum JobState<J: Job> {
@@ -155,7 +142,6 @@ pub(crate) struct JobActor<J: Job> {
     /// What waits to be tried again.
     retries: BTreeMap<String, PendingRetry>,
     stages: Stages<J::Stage>,
-    waiting_for_end: Vec<oneshot::Sender<Arc<ResultOf<J>>>>,
     ticks: Option<SpawnHandle>,
 }
 
@@ -178,11 +164,11 @@ impl<J: Job> JobActor<J> {
                 cancel: cancel.clone(),
                 job: context.address(),
             };
-            let (work, load) = (job.work(), job.load());
+            let (work, load) = (job.describe(), job.load());
             if let Some(work) = &work {
                 announce_start(shared, &log, id, work);
             }
-            shared.runtime.spawn(steps::drive(job, steps, parent));
+            shared.runtime.spawn(steps::drive(job, work.clone(), steps, parent));
             Self {
                 shared: Arc::clone(shared),
                 id,
@@ -195,20 +181,31 @@ impl<J: Job> JobActor<J> {
                 parts: BTreeMap::new(),
                 retries: BTreeMap::new(),
                 stages: Stages::new(load),
-                waiting_for_end: Vec::new(),
                 ticks: None,
             }
         })
     }
 
-    /// The state of a job that has not ended, of which this is the state while no stage is worked on and nothing waits.
-    fn enter(&mut self, otherwise: JobState<J>) {
-        self.state = match &self.state {
-            JobState::Ended(result) => JobState::Ended(Arc::clone(result)),
-            _ if !self.stages.is_empty() => JobState::Running,
-            _ if !self.retries.is_empty() => JobState::Waiting,
-            _ => otherwise,
+    /// Enters a state, unless the job has ended. Stages that are worked on make it Running, and what waits Waiting.
+    fn enter(&mut self, state: JobState<J>) {
+        if matches!(self.state, JobState::Ended(_)) {
+            return;
+        }
+        self.state = if !self.stages.is_empty() {
+            JobState::Running
+        } else if !self.retries.is_empty() {
+            JobState::Waiting
+        } else {
+            state
         };
+    }
+
+    fn counts(&self) -> J::Counts {
+        let mut counts = J::Counts::default();
+        for part in self.parts.values() {
+            counts += J::counts(&part.progress);
+        }
+        counts
     }
 
     fn snapshot(&self, is_last: bool) -> JobSnapshot<J::Counts> {
@@ -216,10 +213,7 @@ impl<J: Job> JobActor<J> {
             return result.snapshot.clone();
         }
         let elapsed = self.pace.elapsed();
-        let mut counts = J::Counts::default();
-        for part in self.parts.values() {
-            counts += J::counts(&part.progress);
-        }
+        let mut counts = self.counts();
         J::set_elapsed(&mut counts, elapsed);
         let amounts = self.amounts(&counts);
         let mut progress = self.pace.progress(self.id, amounts, is_last.then_some(elapsed));
@@ -238,10 +232,10 @@ impl<J: Job> JobActor<J> {
     fn tick(&mut self, _: &mut Context<Self>) {
         // A job that was canceled, or that failed, may have no worker that would ask.
         self.stages.dispatch();
-        let JobSnapshot { counts, progress, .. } = self.snapshot(false);
-        self.pace.sample(self.amounts(&counts));
+        self.pace.sample(self.amounts(&self.counts()));
         let Some(work) = &self.work else { return };
-        if let JobWork::Backup { routine, kind } = work {
+        let progress = self.snapshot(false).progress;
+        if let JobWork::Backup { routine, kind, .. } = work {
             self.shared.metrics.backup_progress(routine, *kind, &progress);
         }
         let job = JobLabel { id: self.id, work: work.clone() };
@@ -252,7 +246,7 @@ impl<J: Job> JobActor<J> {
 /// Counts, logs and publishes the start of a job.
 fn announce_start(shared: &Shared, log: &Logger, id: JobId, work: &JobWork) {
     match work {
-        JobWork::Backup { routine, kind } => {
+        JobWork::Backup { routine, kind, .. } => {
             info!(log, "backup started");
             shared.metrics.backup_started(routine, *kind);
         }
@@ -357,10 +351,6 @@ impl<J: Job> Handler<Ended<J>> for JobActor<J> {
         if let Some(ticks) = self.ticks.take() {
             context.cancel_future(ticks);
         }
-        for waiting in self.waiting_for_end.drain(..) {
-            // One that is gone needs no answer.
-            let _ = waiting.send(Arc::clone(&result));
-        }
         self.state = JobState::Ended(result);
     }
 }
@@ -379,18 +369,5 @@ impl<J: Job> Handler<GetSnapshot<J::Counts>> for JobActor<J> {
 
     fn handle(&mut self, _: GetSnapshot<J::Counts>, _: &mut Self::Context) -> Self::Result {
         MessageResult(self.snapshot(false))
-    }
-}
-
-impl<J: Job> Handler<WaitForEnd<J>> for JobActor<J> {
-    type Result = ResponseFuture<Option<Arc<ResultOf<J>>>>;
-
-    fn handle(&mut self, _: WaitForEnd<J>, _: &mut Self::Context) -> Self::Result {
-        if let JobState::Ended(result) = &self.state {
-            return Box::pin(std::future::ready(Some(Arc::clone(result))));
-        }
-        let (waiting, answer) = oneshot::channel();
-        self.waiting_for_end.push(waiting);
-        Box::pin(async move { answer.await.ok() })
     }
 }

@@ -23,7 +23,7 @@ use crate::metrics::Metrics;
 const EVENTS: usize = 1024;
 
 /// A clock that moved by less than this between two looks is being adjusted, as it always is, and was not set.
-const ADJUSTED: TimeDelta = TimeDelta::seconds(1);
+pub(crate) const ADJUSTED: TimeDelta = TimeDelta::seconds(1);
 
 /// How often the clock was set since the service was started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -5,7 +5,7 @@
 //! | message | from | answer |
 //! |---|---|---|
 //! | [`StartRun`] | a routine | the new job, or why there is none |
-//! | `ReserveNamespaces` | the driver of a restore | whether it may write to them |
+//! | `ReserveNamespaces` | a restore | whether it may write to them |
 //! | [`JobEnded`] | a job | |
 
 use std::collections::{BTreeMap, HashMap};
@@ -346,7 +346,11 @@ impl Handler<JobEnded<Backup>> for SupervisorActor {
     type Result = ();
 
     fn handle(&mut self, JobEnded { id, result }: JobEnded<Backup>, _: &mut Self::Context) {
-        let Some(Job::Run { .. }) = self.jobs.get(&id) else { return };
+        if let Some(Job::SingleBackup { result: place, .. }) = self.jobs.get(&id) {
+            // A job ends once.
+            let _ = place.set(result);
+            return;
+        }
         let Some(Job::Run { settings, kind, created, .. }) = self.remove(id) else { return };
         match self.routines.get(&settings.name) {
             Some(routine) => {
@@ -370,7 +374,8 @@ impl Handler<JobEnded<Restore>> for SupervisorActor {
     type Result = ();
 
     fn handle(&mut self, JobEnded { id, result }: JobEnded<Restore>, _: &mut Self::Context) {
-        if !matches!(self.jobs.get(&id), Some(Job::Restore { .. })) {
+        if let Some(Job::SingleRestore { result: place, .. }) = self.jobs.get(&id) {
+            let _ = place.set(result);
             return;
         }
         self.remove(id);

@@ -5,8 +5,7 @@ use abs_engine::catalog::{Catalog, CatalogError, Misdated};
 use chrono::{DateTime, TimeDelta, Utc};
 use slog::{Logger, warn};
 
-/// Clocks are put right by less than this all the time.
-pub(crate) const ADJUSTED: TimeDelta = TimeDelta::seconds(1);
+use crate::shared::ADJUSTED;
 
 /// By how much the service's clock may be wrong before it matters: the overlap, but never for long, because the next run
 /// waits for the time of the one before.

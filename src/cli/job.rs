@@ -53,7 +53,7 @@ where
         let _ = canceler.send(CancelJob(id)).await;
     });
     let end = watch(verb, async || Some(look(counters(&supervisor, id).await?)), supervisor.send(wait(id)));
-    end.await.map_err(Failure::job)?.ok_or_else(|| Failure::job("the actor of the job crashed"))
+    end.await.map_err(Failure::job)?.ok_or_else(|| Failure::job("the supervisor is gone"))
 }
 
 async fn counters(supervisor: &Addr<SupervisorActor>, id: JobId) -> Option<JobCounters> {

@@ -102,7 +102,7 @@ impl EventData {
 
     fn of(time: DateTime<Utc>, job: &JobLabel) -> Self {
         let (kind, routine) = match &job.work {
-            JobWork::Backup { routine, kind } => ((*kind).into(), Some(routine)),
+            JobWork::Backup { routine, kind, .. } => ((*kind).into(), Some(routine)),
             JobWork::Restore { routine } => (Work::Restore, routine.as_ref()),
         };
         Self { job_id: Some(job.id.0), kind: Some(kind), routine: routine.cloned(), ..Self::at(time) }

@@ -136,12 +136,12 @@ impl Running<'_> {
         self.server.supervisor().send(CancelJob(self.id)).await.unwrap();
     }
 
-    async fn backed_up(&self) -> Arc<BackupResult> {
+    async fn wait_for_backup(&self) -> Arc<BackupResult> {
         let end = self.server.supervisor().send(WaitForBackup(self.id));
         tokio::time::timeout(HANGS, end).await.expect("the job hangs").unwrap().expect("a job")
     }
 
-    async fn restored(&self) -> Arc<RestoreResult> {
+    async fn wait_for_restore(&self) -> Arc<RestoreResult> {
         let end = self.server.supervisor().send(WaitForRestore(self.id));
         tokio::time::timeout(HANGS, end).await.expect("the job hangs").unwrap().expect("a job")
     }
@@ -178,7 +178,7 @@ fn backup(
     let start = StartBackup { cluster, storage: local(folder), folder: ObjectPath::root(), plan };
     let result = server.runtime.block_on(async {
         let job = Running { server, id: server.supervisor().send(start).await.unwrap() };
-        tokio::join!(job.backed_up(), meanwhile(&job)).0
+        tokio::join!(job.wait_for_backup(), meanwhile(&job)).0
     });
     let report = result.done().ok().map(|reports| reports[0].clone());
     report.ok_or(Failed(result))
@@ -195,7 +195,7 @@ fn restore(
     let start = StartRestore { cluster, storage: local(folder), links, plan };
     let result = server.runtime.block_on(async {
         let job = Running { server, id: server.supervisor().send(start).await.unwrap() };
-        job.restored().await
+        job.wait_for_restore().await
     });
     let counts = result.snapshot.counts.clone();
     let report = result.done().ok().map(|reports| reports[0].clone());

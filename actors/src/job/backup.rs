@@ -15,7 +15,7 @@ use abs_engine::{
 };
 use abs_storage::{ObjectPath, Storage};
 use chrono::{DateTime, Utc};
-use slog::{Logger, error, info, warn};
+use slog::{error, info, warn};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -25,7 +25,6 @@ use crate::messages::system::JobWork;
 use crate::messages::{BackupResult, JobEnd, StartBackup};
 use crate::metrics::{Outcome, Totals};
 use crate::run_error::RunError;
-use crate::shared::Shared;
 
 mod clock;
 mod prepare;
@@ -38,8 +37,8 @@ const REMOVAL: Duration = Duration::from_secs(2);
 /// The kind of job that makes backups.
 #[derive(Debug)]
 pub(crate) enum Backup {
-    /// The one that the command line asked for, until it begins.
-    Single(Option<Box<StartBackup>>),
+    /// One for the command line.
+    Single(Box<StartBackup>),
     /// A run of a routine.
     Run(RoutineRun),
 }
@@ -114,9 +113,7 @@ impl Worker for ScanWorker {
         self.scanner.scan(&self.run, batch).await
     }
 
-    async fn finish(self) -> Result<(), EngineError> {
-        Ok(())
-    }
+    async fn finish(self) {}
 }
 
 impl Job for Backup {
@@ -125,10 +122,12 @@ impl Job for Backup {
     type Counts = BackupSnapshot;
     type Report = BackupReport;
 
-    fn work(&self) -> Option<JobWork> {
+    fn describe(&self) -> Option<JobWork> {
         match self {
             Self::Single(_) => None,
-            Self::Run(run) => Some(JobWork::Backup { routine: run.settings.name.clone(), kind: run.kind }),
+            Self::Run(RoutineRun { settings, kind, created, .. }) => {
+                Some(JobWork::Backup { routine: settings.name.clone(), kind: *kind, created: *created })
+            }
         }
     }
 
@@ -139,19 +138,16 @@ impl Job for Backup {
         })
     }
 
-    async fn run(&mut self, steps: &Steps<Self>) -> Conclusion<BackupReport> {
+    async fn run(self, steps: &Steps<Self>) -> Conclusion<BackupReport> {
         match self {
-            Self::Single(start) => match start.take() {
-                Some(start) => single(*start, steps).await.map(|report| vec![report]).into(),
-                None => EngineError::Canceled.into(),
-            },
+            Self::Single(start) => single(*start, steps).await.map(|report| vec![report]).into(),
             Self::Run(run) => run.make(steps).await,
         }
     }
 
-    fn announce_end(&self, steps: &Steps<Self>, result: &BackupResult) {
-        if let Self::Run(run) = self {
-            announce_end(&steps.shared, &steps.log, run, result);
+    fn announce_end(steps: &Steps<Self>, work: &JobWork, result: &BackupResult) {
+        if let JobWork::Backup { routine, kind, created } = work {
+            announce_end(steps, routine, *kind, *created, result);
         }
     }
 
@@ -219,7 +215,7 @@ async fn attempt(
     for warning in run.warnings() {
         warn!(steps.log, "{}", warning);
     }
-    match steps.work(Scan { run: Arc::clone(&run), queue }, plan.parallel).await {
+    match steps.run_stage(Scan { run: Arc::clone(&run), queue }, plan.parallel).await {
         Ok(Scan { queue, .. }) => {
             let report = run.finish(queue).await?;
             for warning in report.warnings.iter().skip(run.warnings().len()) {
@@ -298,10 +294,10 @@ impl RoutineRun {
             let (run, steps) = (Arc::clone(&run), steps.clone());
             namespaces.spawn(async move {
                 let work = || async {
-                    let plan = run.dated(&steps, &place, &plan, base).await?;
+                    let plan = run.set_bounds(&steps, &place, &plan, base).await?;
                     Ok(attempt(&steps, &place, &plan, run.created, &limits).await?)
                 };
-                let result = run.tried(&steps, &Step::Namespace(plan.namespace.clone()), work).await;
+                let result = run.with_retries(&steps, &Step::Namespace(plan.namespace.clone()), work).await;
                 if let Err(e) = &result
                     && !matches!(e, RunError::Engine(EngineError::Canceled))
                 {
@@ -337,7 +333,7 @@ impl RoutineRun {
     }
 }
 
-/// What the namespaces of a run come to.
+/// What was made of the namespaces of a run.
 #[derive(Default)]
 struct Made {
     reports: Vec<BackupReport>,
@@ -348,7 +344,14 @@ struct Made {
 }
 
 /// Counts and logs the end of a run.
-fn announce_end(shared: &Shared, log: &Logger, run: &RoutineRun, result: &BackupResult) {
+fn announce_end(
+    steps: &Steps<Backup>,
+    routine: &str,
+    kind: BackupKind,
+    created: DateTime<Utc>,
+    result: &BackupResult,
+) {
+    let log = &steps.log;
     let mut totals = Totals { duration: result.snapshot.progress.duration, ..Totals::default() };
     for report in result.reports.iter().filter(|report| !report.empty) {
         totals.records += report.metadata.record_count;
@@ -370,5 +373,5 @@ fn announce_end(shared: &Shared, log: &Logger, run: &RoutineRun, result: &Backup
         JobEnd::FullDue(_) => Outcome::Skip,
         end => end.status().into(),
     };
-    shared.metrics.backup_ended(&run.settings.name, run.kind, outcome, totals, run.created);
+    steps.shared.metrics.backup_ended(routine, kind, outcome, totals, created);
 }

@@ -23,16 +23,16 @@ pub(crate) trait Job: Debug + Sized + Send + Unpin + 'static {
     type Report: Debug + Send + Sync + 'static;
 
     /// What events say of the job; `None` of one that has none, because the command line asked for it.
-    fn work(&self) -> Option<JobWork>;
+    fn describe(&self) -> Option<JobWork>;
 
     /// What limits the batches that are handed out at the same time.
     fn load(&self) -> <Self::Stage as Stage>::Load;
 
     /// Does everything, and cleans up.
-    fn run(&mut self, steps: &Steps<Self>) -> impl Future<Output = Conclusion<Self::Report>> + Send;
+    fn run(self, steps: &Steps<Self>) -> impl Future<Output = Conclusion<Self::Report>> + Send;
 
-    /// Counts and logs the end.
-    fn announce_end(&self, steps: &Steps<Self>, result: &JobResult<Self::Counts, Self::Report>);
+    /// Counts and logs the end of a job that has such a description.
+    fn announce_end(steps: &Steps<Self>, work: &JobWork, result: &ResultOf<Self>);
 
     /// The values of a part's counters at this moment.
     fn counts(progress: &Self::Progress) -> Self::Counts;
@@ -50,7 +50,7 @@ pub(crate) trait Job: Debug + Sized + Send + Unpin + 'static {
 /// How a kind of job ends.
 pub(crate) type ResultOf<J> = JobResult<<J as Job>::Counts, <J as Job>::Report>;
 
-/// What the steps of a job come to.
+/// How the steps of a job ended, and what they made.
 #[derive(Debug)]
 pub(crate) struct Conclusion<R> {
     pub end: JobEnd,

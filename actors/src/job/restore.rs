@@ -31,8 +31,8 @@ use crate::shared::Lease;
 
 /// The kind of job that restores.
 pub(crate) enum Restore {
-    /// The one that the command line asked for, until it begins.
-    Single(Option<Box<StartRestore>>),
+    /// One for the command line.
+    Single(Box<StartRestore>),
     /// One for a client of the service.
     Service(ServiceRestore),
 }
@@ -47,12 +47,6 @@ impl fmt::Debug for Restore {
 pub(crate) struct ServiceRestore {
     /// The routine whose namespaces are restored to a point in time, if it is such a restore.
     pub routine: Option<String>,
-    /// Until it begins.
-    pub request: Option<RestoreRequest>,
-}
-
-/// What a client of the service wants.
-pub(crate) struct RestoreRequest {
     /// Finds out what there is to restore.
     pub plan: BoxFuture<'static, Result<RestoreWork, RequestError>>,
     /// Receives whether the restore can be made, as soon as that is known.
@@ -159,8 +153,10 @@ impl Worker for ReadWorker {
         task.id()
     }
 
-    async fn finish(mut self) -> Result<(), EngineError> {
-        self.worker.flush().await
+    async fn finish(mut self) {
+        if let Err(e) = self.worker.flush().await {
+            self.run.fail(e);
+        }
     }
 }
 
@@ -170,7 +166,7 @@ impl Job for Restore {
     type Counts = RestoreSnapshot;
     type Report = RestoreReport;
 
-    fn work(&self) -> Option<JobWork> {
+    fn describe(&self) -> Option<JobWork> {
         match self {
             Self::Single(_) => None,
             Self::Service(restore) => Some(JobWork::Restore { routine: restore.routine.clone() }),
@@ -179,23 +175,15 @@ impl Job for Restore {
 
     fn load(&self) {}
 
-    async fn run(&mut self, steps: &Steps<Self>) -> Conclusion<RestoreReport> {
+    async fn run(self, steps: &Steps<Self>) -> Conclusion<RestoreReport> {
         match self {
-            Self::Single(start) => match start.take() {
-                Some(start) => single(*start, steps).await.map(|report| vec![report]).into(),
-                None => EngineError::Canceled.into(),
-            },
-            Self::Service(restore) => match restore.request.take() {
-                Some(request) => request.run(steps).await.into(),
-                None => EngineError::Canceled.into(),
-            },
+            Self::Single(start) => single(*start, steps).await.map(|report| vec![report]).into(),
+            Self::Service(restore) => restore.run(steps).await.into(),
         }
     }
 
-    fn announce_end(&self, steps: &Steps<Self>, result: &RestoreResult) {
-        if let Self::Service(_) = self {
-            announce_end(steps, result);
-        }
+    fn announce_end(steps: &Steps<Self>, _: &JobWork, result: &RestoreResult) {
+        announce_end(steps, result);
     }
 
     fn counts(progress: &RestoreProgress) -> RestoreSnapshot {
@@ -238,7 +226,7 @@ async fn restore_chain(
     steps.begin(&chain.source, &progress, chain.records).await?;
     let run = ChainRestore::begin(cluster, storage, &chain.links, plan, limits, &progress, cancel).await?;
     while let Some(queue) = run.next_link().await {
-        if let Err(e) = steps.work(Reading { run: Arc::clone(&run), queue }, plan.parallel).await {
+        if let Err(e) = steps.run_stage(Reading { run: Arc::clone(&run), queue }, plan.parallel).await {
             run.fail(e);
         }
     }
@@ -253,7 +241,7 @@ async fn single(start: StartRestore, steps: &Steps<Restore>) -> Result<RestoreRe
     restore_chain(steps, &cluster, &storage, &chain, &plan, &limits, &steps.cancel).await
 }
 
-impl RestoreRequest {
+impl ServiceRestore {
     /// Plans the restore, reports the plan, and carries it out.
     async fn run(self, steps: &Steps<Restore>) -> Result<Vec<RestoreReport>, EngineError> {
         let planning = prepare(steps, self.plan, self.reserve);

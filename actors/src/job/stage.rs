@@ -14,7 +14,7 @@ use super::{Job, JobActor, TakeBatch};
 /// Work that is divided into batches: a namespace of a backup, a link of a chain.
 pub(crate) trait Stage: Debug + Send + Sized + Unpin + 'static {
     type Batch: Debug + Send + 'static;
-    /// What a batch comes to.
+    /// The result of a batch.
     type Done: Send + 'static;
     /// Names a batch among those of its stage.
     type BatchId: Copy + Send + 'static;
@@ -52,7 +52,7 @@ pub(crate) trait Worker: Send + 'static {
     ) -> impl Future<Output = <Self::Stage as Stage>::Done> + Send;
 
     /// Completes what is begun. There are no more batches.
-    fn finish(self) -> impl Future<Output = Result<(), EngineError>> + Send;
+    fn finish(self) -> impl Future<Output = ()> + Send;
 }
 
 /// Names a stage within its job.
@@ -67,11 +67,11 @@ pub(super) enum Returned<S: Stage> {
 }
 
 /// A worker: asks for batches until there are no more.
-pub(super) async fn work<J: Job>(
+pub(super) async fn run_worker<J: Job>(
     job: Addr<JobActor<J>>,
     stage: StageId,
     mut worker: <J::Stage as Stage>::Worker,
-) -> Result<(), EngineError> {
+) {
     let mut ended = None;
     loop {
         match job.send(TakeBatch { stage, ended: ended.take() }).await {
@@ -83,7 +83,7 @@ pub(super) async fn work<J: Job>(
             }
             Ok(None) => return worker.finish().await,
             // An actor that crashed has canceled the job.
-            Err(_) => return Err(EngineError::Canceled),
+            Err(_) => return,
         }
     }
 }
@@ -128,7 +128,7 @@ impl<S: Stage> Stages<S> {
         self.all.remove(&id).map(|work| work.stage)
     }
 
-    /// Takes back what an idle worker had, and promises it a batch, or word that there are no more.
+    /// Takes back the batch of a worker that is idle now; it will receive another one, or that there are no more.
     pub(super) fn take_back(
         &mut self,
         id: StageId,

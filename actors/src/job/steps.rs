@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::progress::{Amounts, Pace};
 use super::stage::{self, Stage as _, StageId};
 use super::{Conclusion, Job, JobActor, JobEnded, ResultOf};
-use crate::messages::system::{Event, JobLabel};
+use crate::messages::system::{Event, JobLabel, JobWork};
 use crate::messages::{JobEnd, JobId, JobResult, JobSnapshot, PendingRetry};
 use crate::shared::Shared;
 
@@ -126,21 +126,20 @@ impl<J: Job> Steps<J> {
         self.job.send(BeginPart { name: part.to_owned(), progress, expected }).await.map_err(crashed)
     }
 
-    /// Has the work of a stage done by `workers` workers; returns the stage when it is over.
-    pub(crate) async fn work(&self, stage: J::Stage, workers: usize) -> Result<J::Stage, EngineError> {
-        let staff: Vec<_> = (0..workers.max(1)).map(|_| stage.worker()).collect();
+    /// Lets `workers` workers do the work of a stage; returns the stage when it is over.
+    pub(crate) async fn run_stage(&self, stage: J::Stage, workers: usize) -> Result<J::Stage, EngineError> {
+        let idle: Vec<_> = (0..workers.max(1)).map(|_| stage.worker()).collect();
         let stage = self.job.send(BeginStage::<J> { stage, workers }).await.map_err(crashed)?;
         let mut working: JoinSet<_> =
-            staff.into_iter().map(|worker| stage::work(self.job.clone(), stage, worker)).collect();
-        let mut failure = None;
+            idle.into_iter().map(|worker| stage::run_worker(self.job.clone(), stage, worker)).collect();
+        let mut panic = None;
         while let Some(joined) = working.join_next().await {
-            let result = joined.unwrap_or_else(|e| Err(EngineError::Worker(e.to_string())));
-            failure = failure.or(result.err());
+            panic = panic.or(joined.err());
         }
         let stage =
             self.job.send(EndStage::<J>::new(stage)).await.map_err(crashed)?.ok_or_else(|| crashed(()))?;
-        if let Some(error) = failure {
-            stage.fail(error);
+        if let Some(panic) = panic {
+            stage.fail(EngineError::Worker(panic.to_string()));
         }
         Ok(stage)
     }
@@ -159,7 +158,12 @@ impl<J: Job> Steps<J> {
 }
 
 /// Takes a job through its steps. Whatever happens to them, or to the actor, the parent is told of the end.
-pub(super) async fn drive<J: Job>(mut job: J, steps: Steps<J>, parent: Recipient<JobEnded<J>>) {
+pub(super) async fn drive<J: Job>(
+    job: J,
+    work: Option<JobWork>,
+    steps: Steps<J>,
+    parent: Recipient<JobEnded<J>>,
+) {
     let started = steps.shared.clock.now();
     let ran = AssertUnwindSafe(job.run(&steps)).catch_unwind().await;
     let Conclusion { mut end, reports } =
@@ -176,11 +180,13 @@ pub(super) async fn drive<J: Job>(mut job: J, steps: Steps<J>, parent: Recipient
     let result = Arc::new(JobResult { end, reports, snapshot });
     // From here on the actor publishes no more progress.
     let _ = steps.job.send(Ended(Arc::clone(&result))).await;
-    job.announce_end(&steps, &result);
+    if let Some(work) = &work {
+        J::announce_end(&steps, work, &result);
+    }
     // A parent that is gone needs no news.
     let _ = parent.send(JobEnded { id: steps.id, result: Arc::clone(&result) }).await;
     // After the parent: a client that hears of the end finds it everywhere.
-    if let Some(work) = job.work() {
+    if let Some(work) = work {
         let (state, error) = (result.end.status(), result.end.error());
         let (id, progress) = (steps.id, result.snapshot.progress.clone());
         steps.shared.publish(|at| Event::JobFinished {

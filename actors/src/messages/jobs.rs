@@ -157,12 +157,12 @@ pub enum JobCounters {
 #[rtype(result = "Option<JobCounters>")]
 pub struct GetJob(pub JobId);
 
-/// Asks for the end of a backup, and gets it when there is one; `None` when there is no such job.
+/// Asks for the result of a single backup, which is the answer when it has ended; `None` when there is no such job.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "Option<Arc<BackupResult>>")]
 pub struct WaitForBackup(pub JobId);
 
-/// Asks for the end of a restore, and gets it when there is one; `None` when there is no such job.
+/// Asks for the result of a single restore, which is the answer when it has ended; `None` when there is no such job.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "Option<Arc<RestoreResult>>")]
 pub struct WaitForRestore(pub JobId);

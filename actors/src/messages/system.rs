@@ -112,6 +112,8 @@ pub enum JobWork {
         routine: String,
         /// Full or incremental.
         kind: BackupKind,
+        /// The time of the run.
+        created: DateTime<Utc>,
     },
     /// A restore; of a routine when it is one to a point in time.
     Restore {

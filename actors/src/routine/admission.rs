@@ -109,7 +109,15 @@ impl RoutineActor {
         });
     }
 
-    pub(super) fn start(&mut self, kind: BackupKind, context: &mut Context<Self>) {
+    /// Starts a backup that had to wait, unless the routine was disabled meanwhile.
+    fn start_again(&mut self, kind: BackupKind, context: &mut Context<Self>) {
+        self.lane(kind).starting = false;
+        if !self.settings.disabled {
+            self.start(kind, context);
+        }
+    }
+
+    fn start(&mut self, kind: BackupKind, context: &mut Context<Self>) {
         self.lane(kind).starting = true;
         let now = self.shared.clock.now().trunc_subsecs(3);
         let latest = latest_true(&self.settings, now);
@@ -117,18 +125,12 @@ impl RoutineActor {
             // The clock was set back: which backup is the last of those that count is in the storage.
             let load = self.load();
             context.spawn(load.into_actor(self).map(move |lasts, actor, context| {
-                actor.lane(kind).starting = false;
-                if let Ok(lasts) = lasts {
-                    actor.loaded(lasts);
-                } else {
-                    let latest = latest_true(&actor.settings, actor.shared.clock.now());
-                    for lane in [&mut actor.full, &mut actor.incremental] {
-                        lane.last = lane.last.filter(|last| *last <= latest);
-                    }
+                match lasts {
+                    Ok(lasts) => actor.loaded(lasts),
+                    // It is logged by the reading that is repeated until the storage answers.
+                    Err(_) => actor.forget_after(latest),
                 }
-                if !actor.settings.disabled {
-                    actor.start(kind, context);
-                }
+                actor.start_again(kind, context);
             }));
             return;
         }
@@ -139,12 +141,9 @@ impl RoutineActor {
             let clock = Arc::clone(&self.shared.clock);
             let wait = (last - now).to_std().unwrap_or_default() + Duration::from_millis(1);
             let waited = async move { clock.sleep(wait).await };
-            context.spawn(waited.into_actor(self).map(move |(), actor, context| {
-                actor.lane(kind).starting = false;
-                if !actor.settings.disabled {
-                    actor.start(kind, context);
-                }
-            }));
+            context.spawn(
+                waited.into_actor(self).map(move |(), actor, context| actor.start_again(kind, context)),
+            );
             return;
         }
         self.created = now;

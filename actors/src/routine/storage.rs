@@ -92,14 +92,21 @@ impl RoutineActor {
         let Lasts { storage, latest, full, incremental, strays, .. } = lasts;
         // While it was read the routine may have moved to another storage, and a run may have ended.
         if storage == self.settings.storage {
-            let newer = |known: Option<DateTime<Utc>>, read| known.filter(|known| *known <= latest).max(read);
-            self.full.last = newer(self.full.last, full);
-            self.incremental.last = newer(self.incremental.last, incremental);
+            self.forget_after(latest);
+            self.full.last = self.full.last.max(full);
+            self.incremental.last = self.incremental.last.max(incremental);
             for stray in strays {
                 if self.strays.insert(stray.clone()) {
                     warn!(self.log, "a folder is passed over: its name says no time at which a backup can have begun"; "folder" => %stray);
                 }
             }
+        }
+    }
+
+    /// Forgets the last backups if they are dated later than any true time.
+    pub(super) fn forget_after(&mut self, latest: DateTime<Utc>) {
+        for lane in [&mut self.full, &mut self.incremental] {
+            lane.last = lane.last.filter(|last| *last <= latest);
         }
     }
 

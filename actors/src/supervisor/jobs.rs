@@ -7,11 +7,12 @@ use abs_engine::catalog::BackupKind;
 use actix::{Addr, AsyncContext as _, Handler, MessageResult, ResponseFuture};
 use chrono::{DateTime, Utc};
 use slog::o;
+use tokio::sync::SetOnce;
 
 use super::SupervisorActor;
 use crate::job::backup::Backup;
 use crate::job::restore::Restore;
-use crate::job::{BackupJobActor, Cancel, GetSnapshot, RestoreJobActor, WaitForEnd};
+use crate::job::{BackupJobActor, Cancel, GetSnapshot, RestoreJobActor};
 use crate::messages::{
     BackupResult, CancelJob, GetJob, JobCounters, JobId, JobSnapshot, RestoreResult, RunningJob, StartBackup,
     StartRestore, WaitForBackup, WaitForRestore,
@@ -21,10 +22,18 @@ use crate::shared::Clusters;
 /// A job as the supervisor knows it.
 #[derive(Debug)]
 pub(crate) enum Job {
-    /// A backup of the command line, which asks for its end when it likes.
-    SingleBackup(Addr<BackupJobActor>),
+    /// A backup of the command line.
+    SingleBackup {
+        actor: Addr<BackupJobActor>,
+        /// Set when it has ended.
+        result: Arc<SetOnce<Arc<BackupResult>>>,
+    },
     /// A restore of the command line.
-    SingleRestore(Addr<RestoreJobActor>),
+    SingleRestore {
+        actor: Addr<RestoreJobActor>,
+        /// Set when it has ended.
+        result: Arc<SetOnce<Arc<RestoreResult>>>,
+    },
     /// A run of a routine.
     Run {
         settings: Arc<RoutineSettings>,
@@ -62,22 +71,22 @@ impl Job {
     /// Ends the job early.
     pub(crate) fn cancel(&self) {
         match self {
-            Self::SingleBackup(actor) | Self::Run { actor, .. } => actor.do_send(Cancel),
-            Self::SingleRestore(actor) | Self::Restore { actor, .. } => actor.do_send(Cancel),
+            Self::SingleBackup { actor, .. } | Self::Run { actor, .. } => actor.do_send(Cancel),
+            Self::SingleRestore { actor, .. } | Self::Restore { actor, .. } => actor.do_send(Cancel),
         }
     }
 
     fn backup(&self) -> Option<&Addr<BackupJobActor>> {
         match self {
-            Self::SingleBackup(actor) | Self::Run { actor, .. } => Some(actor),
-            Self::SingleRestore(_) | Self::Restore { .. } => None,
+            Self::SingleBackup { actor, .. } | Self::Run { actor, .. } => Some(actor),
+            Self::SingleRestore { .. } | Self::Restore { .. } => None,
         }
     }
 
     fn restore(&self) -> Option<&Addr<RestoreJobActor>> {
         match self {
-            Self::SingleRestore(actor) | Self::Restore { actor, .. } => Some(actor),
-            Self::SingleBackup(_) | Self::Run { .. } => None,
+            Self::SingleRestore { actor, .. } | Self::Restore { actor, .. } => Some(actor),
+            Self::SingleBackup { .. } | Self::Run { .. } => None,
         }
     }
 }
@@ -89,9 +98,8 @@ impl Handler<StartBackup> for SupervisorActor {
         let id = self.shared.new_id();
         let log = self.shared.log.new(o!("job" => id.0));
         let parent = context.address().recipient();
-        let actor =
-            BackupJobActor::start(&self.shared, id, log, Backup::Single(Some(Box::new(start))), parent);
-        self.jobs.insert(id, Job::SingleBackup(actor));
+        let actor = BackupJobActor::start(&self.shared, id, log, Backup::Single(Box::new(start)), parent);
+        self.jobs.insert(id, Job::SingleBackup { actor, result: Arc::default() });
         MessageResult(id)
     }
 }
@@ -103,9 +111,8 @@ impl Handler<StartRestore> for SupervisorActor {
         let id = self.shared.new_id();
         let log = self.shared.log.new(o!("job" => id.0));
         let parent = context.address().recipient();
-        let actor =
-            RestoreJobActor::start(&self.shared, id, log, Restore::Single(Some(Box::new(start))), parent);
-        self.jobs.insert(id, Job::SingleRestore(actor));
+        let actor = RestoreJobActor::start(&self.shared, id, log, Restore::Single(Box::new(start)), parent);
+        self.jobs.insert(id, Job::SingleRestore { actor, result: Arc::default() });
         MessageResult(id)
     }
 }
@@ -139,8 +146,11 @@ impl Handler<WaitForBackup> for SupervisorActor {
     type Result = ResponseFuture<Option<Arc<BackupResult>>>;
 
     fn handle(&mut self, WaitForBackup(id): WaitForBackup, _: &mut Self::Context) -> Self::Result {
-        let end = self.jobs.get(&id).and_then(Job::backup).map(|actor| actor.send(WaitForEnd::new()));
-        Box::pin(async move { end?.await.ok()? })
+        let Some(Job::SingleBackup { result, .. }) = self.jobs.get(&id) else {
+            return Box::pin(async { None });
+        };
+        let result = Arc::clone(result);
+        Box::pin(async move { Some(Arc::clone(result.wait().await)) })
     }
 }
 
@@ -148,8 +158,11 @@ impl Handler<WaitForRestore> for SupervisorActor {
     type Result = ResponseFuture<Option<Arc<RestoreResult>>>;
 
     fn handle(&mut self, WaitForRestore(id): WaitForRestore, _: &mut Self::Context) -> Self::Result {
-        let end = self.jobs.get(&id).and_then(Job::restore).map(|actor| actor.send(WaitForEnd::new()));
-        Box::pin(async move { end?.await.ok()? })
+        let Some(Job::SingleRestore { result, .. }) = self.jobs.get(&id) else {
+            return Box::pin(async { None });
+        };
+        let result = Arc::clone(result);
+        Box::pin(async move { Some(Arc::clone(result.wait().await)) })
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::SupervisorActor;
 use super::jobs::{Job, Reserved};
 use super::planner::{Planner, invalid};
-use crate::job::restore::{ReserveNamespaces, Restore, RestoreRequest, RestoreWork, ServiceRestore};
+use crate::job::restore::{ReserveNamespaces, Restore, RestoreWork, ServiceRestore};
 use crate::job::{Cancel, GetSnapshot, RestoreJobActor};
 use crate::messages::{
     CancelRestore, GetRestore, JobId, ListRestores, PlanWait, RequestError, RestorePath, RestoreStatus,
@@ -42,13 +42,12 @@ impl SupervisorActor {
             None => self.shared.log.new(o!("job" => id.0, "type" => "restore")),
         };
         let reserve = context.address().recipient();
-        let request = RestoreRequest { plan: Box::pin(plan), planned, reserve };
-        let restore = Restore::Service(ServiceRestore { routine, request: Some(request) });
+        let restore = Restore::Service(ServiceRestore { routine, plan: Box::pin(plan), planned, reserve });
         let actor = RestoreJobActor::start(&self.shared, id, log, restore, context.address().recipient());
         self.add(id, Job::Restore { actor: actor.clone(), reserved: None });
         Box::pin(async move {
             tokio::select! {
-                // A driver that crashed has sent nothing; its job has an end all the same.
+                // Steps that panicked have sent nothing; their job ends all the same.
                 plan = plan_ends => plan.unwrap_or(Ok(()))?,
                 () = wait.given_up.cancelled() => {
                     actor.do_send(Cancel);
@@ -165,7 +164,7 @@ impl Handler<ListRestores> for SupervisorActor {
         }
         Box::pin(async move {
             for (id, answer) in asked {
-                // One that falls at this moment is listed the next time, as failed.
+                // One that crashes at this moment is listed the next time, as failed.
                 if let Ok(snapshot) = answer.await {
                     all.insert(id, snapshot.into());
                 }

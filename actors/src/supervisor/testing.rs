@@ -28,7 +28,7 @@ impl Handler<Strike> for SupervisorActor {
         match strike {
             Strike::Routine(name) => self.routines[&name].actor.do_send(Panic),
             Strike::Job(id) => match &self.jobs[&id] {
-                Job::SingleBackup(actor) | Job::Run { actor, .. } => actor.do_send(Panic),
+                Job::SingleBackup { actor, .. } | Job::Run { actor, .. } => actor.do_send(Panic),
                 other => panic!("{other:?}"),
             },
         }

@@ -315,7 +315,7 @@ fn rows_that_wait_let_the_others_go_on() {
         };
         tokio::time::timeout(HANGS, others).await.expect("the others wait, too");
         job.cancel().await;
-        job.restored().await;
+        job.wait_for_restore().await;
     });
 }
 

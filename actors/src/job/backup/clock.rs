@@ -11,11 +11,11 @@ use slog::warn;
 use super::{Backup, Place, RoutineRun};
 use crate::job::Steps;
 use crate::run_error::RunError;
-use crate::suspects::ADJUSTED;
+use crate::shared::ADJUSTED;
 
 impl RoutineRun {
-    /// Reads the cluster's clock, and sets the bounds of time of a plan that builds on `base`.
-    pub(super) async fn dated(
+    /// Reads the cluster's clock, and sets the bounds of time of a plan, which builds on `base` if there is one.
+    pub(super) async fn set_bounds(
         &self,
         steps: &Steps<Backup>,
         place: &Place,

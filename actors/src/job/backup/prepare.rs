@@ -58,7 +58,7 @@ impl RoutineRun {
             });
             asked.await.ok_or_else(canceled)?
         };
-        let (lease, names, key, foundations) = self.tried(steps, &Step::Questions, ask).await?;
+        let (lease, names, key, foundations) = self.with_retries(steps, &Step::Questions, ask).await?;
         if let Some(due) = foundations.full_due {
             return Err(due.into());
         }
@@ -79,7 +79,7 @@ impl RoutineRun {
                 });
                 written.await.ok_or_else(canceled)?
             };
-            self.tried(steps, &Step::Configuration, write).await?;
+            self.with_retries(steps, &Step::Configuration, write).await?;
         }
         let mut namespaces = Vec::new();
         for name in names {
@@ -129,7 +129,7 @@ impl RoutineRun {
     }
 
     /// Does `work`, and again as the retry policy says while it fails for reasons that may pass.
-    pub(super) async fn tried<T, F>(
+    pub(super) async fn with_retries<T, F>(
         &self,
         steps: &Steps<Backup>,
         step: &Step,
