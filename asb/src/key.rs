@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use hkdf::Hkdf;
+use hmac::{Hmac, KeyInit, Mac as _};
 use pkcs8::{ObjectIdentifier, PrivateKeyInfoRef, der::Encode};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
@@ -66,12 +68,41 @@ impl EncryptionKey {
     #[must_use]
     pub fn id(&self) -> String {
         let mut hash = Sha256::new_with_prefix(b"abs key id\n");
-        match &self.0 {
-            Secret::Aes128(key) => hash.update(key.as_slice()),
-            Secret::Aes256(key) => hash.update(key.as_slice()),
-        }
+        hash.update(self.bytes());
         let id = hash.finalize()[..8].iter().fold(0_u64, |id, byte| id << 8 | u64::from(*byte));
         format!("{id:016x}")
+    }
+
+    /// The HMAC-SHA256 of `text` by a key that is derived from this one (HKDF-SHA256 without salt, `label` as info), so that
+    /// neither says anything of the other or of what another label gives.
+    #[must_use]
+    pub fn mac(&self, label: &str, text: &[u8]) -> [u8; 32] {
+        self.hmac(label, text).finalize().into_bytes().into()
+    }
+
+    /// Whether `mac`, in hexadecimal digits, is that of `text`; compared in constant time.
+    #[must_use]
+    pub fn verifies(&self, label: &str, text: &[u8], mac: &str) -> bool {
+        let digits = mac.as_bytes().chunks(2);
+        let bytes: Option<Vec<u8>> =
+            digits.map(|pair| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok()).collect();
+        bytes.is_some_and(|bytes| self.hmac(label, text).verify_slice(&bytes).is_ok())
+    }
+
+    fn hmac(&self, label: &str, text: &[u8]) -> Hmac<Sha256> {
+        let mut key = Zeroizing::new([0; 64]);
+        let derived = Hkdf::<Sha256>::new(None, self.bytes()).expand(label.as_bytes(), &mut *key);
+        debug_assert!(derived.is_ok(), "two blocks can always be expanded");
+        let mut mac = <Hmac<Sha256> as KeyInit>::new(&(*key).into());
+        mac.update(text);
+        mac
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match &self.0 {
+            Secret::Aes128(key) => key.as_slice(),
+            Secret::Aes256(key) => key.as_slice(),
+        }
     }
 }
 

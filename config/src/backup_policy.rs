@@ -12,8 +12,8 @@ use crate::retry::{Retry, RetryPolicy};
 use crate::secret::{SecretText, Secrets, below};
 use crate::text::words;
 use crate::{
-    Bandwidth, Compression, CompressionPolicy, Encryption, EncryptionPolicy, Problems, RecordRate, SizeMb,
-    unsupported,
+    Bandwidth, Compression, CompressionPolicy, Encryption, EncryptionPolicy, FileHash, Problems, RecordRate,
+    SizeMb, unsupported,
 };
 
 /// 8.
@@ -117,6 +117,11 @@ pub struct BackupPolicy {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(default = false)]
     pub allow_masked: Option<bool>,
+    /// The hash of each whole file in the manifest of the backup (ours): `none`, `blake3` (the default) or `sha256`. Checksums
+    /// of each MiB are always there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<FileHash>, inline, default = "blake3")]
+    pub file_hash: Option<String>,
 }
 
 words! {
@@ -178,6 +183,8 @@ pub struct BackupSettings {
     pub overlap: Duration,
     /// Redacted values are taken where masking rules hide the real ones.
     pub allow_masked: bool,
+    /// The hash of each whole file.
+    pub file_hash: FileHash,
 }
 
 impl Default for BackupSettings {
@@ -252,6 +259,7 @@ impl BackupPolicy {
             incremental_mode: check.word("incr-mode", self.incr_mode.as_deref()),
             overlap: check.milliseconds("overlap", self.overlap, DEFAULT_OVERLAP_MS, 0..=most::WAIT),
             allow_masked: yes(self.allow_masked),
+            file_hash: check.word("file-hash", self.file_hash.as_deref()),
         }
     }
 }
@@ -290,7 +298,7 @@ mod tests {
 
     #[test]
     fn every_key_of_the_api_is_understood_and_written_back() {
-        let document = r#"{"parallel":1,"parallel-write":2,"socket-timeout":1000,"total-timeout":2000,"retry-policy":{"base-timeout":1,"multiplier":1.5,"max-retries":3},"retention":{"full":2,"incremental":1},"sealed":true,"no-records":true,"no-indexes":true,"no-udfs":true,"bandwidth":10000,"records-per-second":1000,"file-limit":50000000,"encryption":{"mode":"AES128","key-file":"/k"},"compression":{"mode":"ZSTD","level":20},"concurrent-incremental":true,"with-cluster-configuration":true,"max-concurrent-nodes":4,"use-scan-compression":false,"compact":true,"incr-mode":"cumulative","overlap":5,"allow-masked":true}"#;
+        let document = r#"{"parallel":1,"parallel-write":2,"socket-timeout":1000,"total-timeout":2000,"retry-policy":{"base-timeout":1,"multiplier":1.5,"max-retries":3},"retention":{"full":2,"incremental":1},"sealed":true,"no-records":true,"no-indexes":true,"no-udfs":true,"bandwidth":10000,"records-per-second":1000,"file-limit":50000000,"encryption":{"mode":"AES128","key-file":"/k"},"compression":{"mode":"ZSTD","level":20},"concurrent-incremental":true,"with-cluster-configuration":true,"max-concurrent-nodes":4,"use-scan-compression":false,"compact":true,"incr-mode":"cumulative","overlap":5,"allow-masked":true,"file-hash":"sha256"}"#;
         let policy = read(document);
         assert_eq!(serde_json::to_string(&policy).unwrap(), document);
         let settings = policy.check("p").unwrap();
@@ -298,7 +306,7 @@ mod tests {
         assert_eq!(settings.total_timeout, Some(Duration::from_secs(2)));
         assert!(!settings.records && settings.sealed && settings.compact && settings.allow_masked);
         assert_eq!(settings.incremental_mode, IncrementalMode::Cumulative);
-        assert_eq!(settings.overlap, Duration::from_millis(5));
+        assert_eq!((settings.overlap, settings.file_hash), (Duration::from_millis(5), FileHash::Sha256));
         assert_eq!(settings.bandwidth.map(Bandwidth::bytes_per_second), Some(10_000 << 20));
         assert_eq!(settings.max_concurrent_nodes.map(NonZeroU32::get), Some(4));
         assert_eq!(

@@ -17,7 +17,7 @@
 //! | [`restore_request`] | [`RestoreRequest`], [`RestoreTimestampRequest`] and their settings |
 //! | [`backup_policy`] | [`BackupPolicy`] and its [`BackupSettings`] |
 //! | [`restore_policy`] | [`RestorePolicy`] and its [`RestoreSettings`] |
-//! | [`compression`] [`encryption`] | how the files of a backup are packed: [`Compression`], [`Encryption`] |
+//! | [`compression`] [`encryption`] [`file_hash`] | how the files of a backup are packed: [`Compression`], [`Encryption`], [`FileHash`] |
 //! | [`retention`] [`retry`] | how long backups are kept, and what is tried again: [`Retention`], [`Retry`] |
 //! | [`namespace`] [`partitions`] | what is taken: [`Namespace`], [`NamespaceMap`], [`PartitionFilter`] |
 //! | [`rate`] [`size`] [`timestamp`] | [`Bandwidth`], [`RecordRate`], [`SizeMb`], [`Timestamp`] |
@@ -30,6 +30,7 @@ pub mod cluster;
 pub mod compression;
 pub mod document;
 pub mod encryption;
+pub mod file_hash;
 pub mod load;
 pub mod logger;
 pub mod namespace;
@@ -68,6 +69,7 @@ pub use cluster::{
 pub use compression::{Compression, CompressionMode, CompressionPolicy, RestoreCompressionPolicy};
 pub use document::Config;
 pub use encryption::{Cipher, Encryption, EncryptionMode, EncryptionPolicy, KeySource};
+pub use file_hash::FileHash;
 pub use load::{from_json, from_yaml};
 pub use logger::{FileLoggerConfig, LogFileSettings, LogFormat, LogLevel, LoggerConfig, LoggerSettings};
 pub use namespace::{Namespace, NamespaceMap};

@@ -107,6 +107,7 @@ impl BackupRun {
             encoder: encoder.clone(),
             compression: plan.compression,
             encryption: plan.encryption.clone(),
+            file_hash: plan.file_hash,
             file_limit: plan.file_limit,
             limits: Arc::clone(limits),
             progress: Arc::clone(progress),
@@ -286,6 +287,7 @@ impl BackupRun {
                 .cluster_time
                 .and_then(|time| DateTime::from_timestamp_millis(time.earliest)),
             masked: self.masking.masked,
+            manifest_hash: None,
         };
         let empty = plan.skip_empty && metadata.record_count == 0;
         if let Err(e) = self.outcome.check() {
@@ -301,7 +303,8 @@ impl BackupRun {
         }
         if !empty {
             let (files, content) = (Arc::clone(&self.files), metadata.clone());
-            let published = tokio::spawn(async move { files.folder.publish(&content).await });
+            let published =
+                tokio::spawn(async move { files.folder.publish(&content, files.encryption.as_ref()).await });
             let published = self.outcome.in_time(published).await?;
             if let Err(e) = published.unwrap_or_else(|e| Err(EngineError::Worker(e.to_string()))) {
                 return Some(Err(e));

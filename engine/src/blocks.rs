@@ -15,7 +15,9 @@ use abs_storage::{ByteRange, ObjectPath, ObjectReader, Storage};
 
 use crate::error::EngineError;
 use crate::limiter::{Limiter, limit};
+use crate::manifest::{BackupFile, FileEntry};
 use crate::progress::RestoreProgress;
+use crate::sums::{CHUNK, ChunkCheck, Hash};
 
 /// Bytes of text that a worker takes at a time.
 const BLOCK: usize = 512 << 10;
@@ -50,6 +52,8 @@ pub(crate) struct BlockSource {
     progress: Arc<RestoreProgress>,
     /// Whether what is left of a file that was cut off is read, with a warning.
     reads_cut_files: bool,
+    /// Whether the hashes of whole files are checked, too.
+    checks_hashes: bool,
     /// Files that were read to their end.
     ended: AtomicU64,
 }
@@ -61,7 +65,15 @@ impl BlockSource {
         bandwidth: Option<Arc<Limiter>>,
         progress: Arc<RestoreProgress>,
     ) -> Self {
-        Self { storage, key, bandwidth, progress, reads_cut_files: false, ended: AtomicU64::new(0) }
+        Self {
+            storage,
+            key,
+            bandwidth,
+            progress,
+            reads_cut_files: false,
+            checks_hashes: false,
+            ended: AtomicU64::new(0),
+        }
     }
 
     /// Whether to read what is left of a file that was cut off, with a warning.
@@ -69,12 +81,18 @@ impl BlockSource {
         Self { reads_cut_files, ..self }
     }
 
-    /// The end of a file that was cut off, unless that is an error.
-    fn cut_off(&self, error: EngineError) -> Result<(), EngineError> {
+    /// Check the hashes of whole files, too.
+    pub(crate) fn checking_hashes(self) -> Self {
+        Self { checks_hashes: true, ..self }
+    }
+
+    /// The end of a file that was cut off, unless that is an error. `lost` are the bytes behind it, as far as is known.
+    fn cut_off(&self, error: EngineError, lost: Option<u64>) -> Result<(), EngineError> {
         if !self.reads_cut_files {
             return Err(error);
         }
-        self.progress.warn(format!("{error}; what is there before is restored"));
+        let lost = lost.map(|bytes| format!(", and the last {bytes} bytes are lost")).unwrap_or_default();
+        self.progress.warn(format!("{error}; what is there before is restored{lost}"));
         Ok(())
     }
 
@@ -91,8 +109,8 @@ pub(crate) struct SharedFile {
 }
 
 impl SharedFile {
-    pub(crate) fn new(path: ObjectPath) -> Self {
-        Self { reader: tokio::sync::Mutex::new(Some(TextReader::new(path))) }
+    pub(crate) fn new(file: BackupFile) -> Self {
+        Self { reader: tokio::sync::Mutex::new(Some(TextReader::new(file))) }
     }
 
     /// Puts the next block into `block`; false when the file is at its end, or was given up by another worker.
@@ -118,6 +136,7 @@ impl SharedFile {
 #[derive(Debug)]
 struct TextReader {
     path: ObjectPath,
+    entry: Option<Arc<FileEntry>>,
     name: Arc<str>,
     stage: Stage,
     /// Text behind the last block: the beginning of an item.
@@ -126,6 +145,8 @@ struct TextReader {
     /// How much of the next item is needed at the least.
     need: usize,
     kind: Option<FileKind>,
+    /// The file was given up at a damaged place: that it ends there is known.
+    is_cut: bool,
 }
 
 #[derive(Debug)]
@@ -140,6 +161,10 @@ enum Stage {
 #[derive(Debug)]
 struct Source {
     object: Box<dyn ObjectReader>,
+    /// Checks each chunk before its bytes are used.
+    check: Option<ChunkCheck>,
+    /// Of what was read, and what it must be at the end.
+    hash: Option<(Hash, String)>,
     decryptor: Option<Decryptor>,
     decompressor: Option<Decompressor>,
     /// Compressed bytes not yet used.
@@ -151,16 +176,19 @@ struct Source {
 }
 
 impl TextReader {
-    fn new(path: ObjectPath) -> Self {
+    fn new(file: BackupFile) -> Self {
+        let path = file.info.path;
         let name = path.as_str().into();
         Self {
             path,
+            entry: file.entry,
             name,
             stage: Stage::Unopened,
             rest: Vec::new(),
             skimmer: Skimmer::new(Position::START),
             need: 0,
             kind: None,
+            is_cut: false,
         }
     }
 
@@ -173,7 +201,13 @@ impl TextReader {
         block.text.clear();
         block.text.append(&mut self.rest);
         if matches!(self.stage, Stage::Unopened) {
-            self.open(job, &mut block.text).await?;
+            match self.open(job, &mut block.text).await {
+                Err(e @ EngineError::Damaged { .. }) => {
+                    job.cut_off(e, self.entry.as_ref().map(|entry| entry.size))?;
+                    return Ok(false);
+                }
+                opened => opened?,
+            }
         }
         block.kind.clone_from(&self.kind);
         loop {
@@ -190,7 +224,7 @@ impl TextReader {
             self.need = skim.need;
             if ended && skim.len == 0 {
                 let finished = self.skimmer.finish(&block.text).map_err(|e| e.in_file(&*self.name));
-                finished.or_else(|e| job.cut_off(e.into()))?;
+                finished.or_else(|e| if self.is_cut { Ok(()) } else { job.cut_off(e.into(), None) })?;
                 block.text.clear();
                 return Ok(false);
             }
@@ -206,25 +240,21 @@ impl TextReader {
 
     /// Opens the file and reads until its header is parsed; text behind the header is left in `text`.
     async fn open(&mut self, job: &BlockSource, text: &mut Vec<u8>) -> Result<(), EngineError> {
-        let mut object = job.storage.open(&self.path, ByteRange::ALL).await?;
-        let mut head = Vec::new();
-        let decryptor = match &job.key {
+        let check = match &self.entry {
             None => None,
-            Some(key) => {
-                while head.len() < ENCRYPTION_HEAD {
-                    let missing = ENCRYPTION_HEAD - head.len();
-                    if object.read(&mut head, missing).await? == 0 {
-                        return Err(self.bad("too short for an encrypted file"));
-                    }
-                }
-                job.progress.bytes_read.fetch_add(ENCRYPTION_HEAD as u64, Relaxed);
-                let (iv, _) = head.split_first_chunk().ok_or_else(|| self.bad("too short"))?;
-                Some(Decryptor::new(key, *iv))
+            Some(entry) => {
+                let folder = self.path.parent().unwrap_or_else(ObjectPath::root);
+                Some(entry.check(&*job.storage, &folder).await?)
             }
         };
         let mut source = Source {
-            object,
-            decryptor,
+            object: job.storage.open(&self.path, ByteRange::ALL).await?,
+            check,
+            hash: self.entry.as_ref().filter(|_| job.checks_hashes).and_then(|entry| {
+                let expected = entry.hash.clone()?;
+                Some((Hash::like(&expected)?, expected))
+            }),
+            decryptor: None,
             decompressor: None,
             packed: Vec::new(),
             used: 0,
@@ -233,8 +263,16 @@ impl TextReader {
         };
         // The first bytes tell what the file is.
         let mut first = Vec::new();
-        while first.len() < 8 && !source.object_ended {
-            source.read(job, &mut first).await?;
+        let head = if job.key.is_some() { ENCRYPTION_HEAD } else { 0 };
+        while first.len() < head + 8 && !source.object_ended {
+            source.read(job, &mut first, &self.name).await?;
+        }
+        if let Some(key) = &job.key {
+            let iv = first.first_chunk().ok_or_else(|| self.bad("too short for an encrypted file"))?;
+            let mut decryptor = Decryptor::new(key, *iv);
+            first.drain(..ENCRYPTION_HEAD);
+            decryptor.apply(&mut first);
+            source.decryptor = Some(decryptor);
         }
         match sniff(&first) {
             Content::Text => *text = first,
@@ -280,12 +318,17 @@ impl TextReader {
     async fn fill(&mut self, job: &BlockSource, text: &mut Vec<u8>) -> Result<(), EngineError> {
         let Stage::Open(source) = &mut self.stage else { return Ok(()) };
         let ended = match &mut source.decompressor {
-            None => {
-                source.read(job, text).await?;
-                source.object_ended
-            }
-            Some(_) => source.inflate(job, text, &self.name).await?,
+            None => source.read(job, text, &self.name).await.map(|()| source.object_ended),
+            Some(_) => source.inflate(job, text, &self.name).await,
         };
+        let ended = ended.or_else(|e| match e {
+            // Nothing behind the damage can be used: where the next item begins is not known.
+            EngineError::Damaged { .. } => {
+                self.is_cut = true;
+                job.cut_off(e, source.check.as_ref().map(ChunkCheck::unchecked)).map(|()| true)
+            }
+            e => Err(e),
+        })?;
         if ended {
             self.stage = Stage::Ended;
         }
@@ -294,16 +337,38 @@ impl TextReader {
 }
 
 impl Source {
-    /// Reads from storage and decrypts.
-    async fn read(&mut self, job: &BlockSource, out: &mut Vec<u8>) -> Result<(), EngineError> {
+    /// Reads from storage, a whole chunk if there are checksums, and decrypts.
+    async fn read(&mut self, job: &BlockSource, out: &mut Vec<u8>, name: &str) -> Result<(), EngineError> {
         let start = out.len();
-        let count = self.object.read(out, READ).await?;
-        self.object_ended = count == 0;
+        let most = if self.check.is_some() { CHUNK } else { READ };
+        loop {
+            let count = self.object.read(out, READ.min(start + most - out.len())).await?;
+            self.object_ended = count == 0;
+            job.progress.bytes_read.fetch_add(count as u64, Relaxed);
+            limit(job.bandwidth.as_deref(), count as u64).await;
+            if count == 0 || self.check.is_none() || out.len() == start + most {
+                break;
+            }
+        }
+        if let Some(check) = &mut self.check {
+            let checked = check.check(&out[start..], name);
+            if checked.is_err() {
+                out.truncate(start);
+            }
+            checked?;
+        }
+        if let Some((hash, _)) = &mut self.hash {
+            hash.update(&out[start..]);
+        }
+        if let Some((hash, expected)) = self.hash.take_if(|_| self.object_ended)
+            && hash.finish() != Some(expected)
+        {
+            let what = "its hash is not that of what was written".to_owned();
+            return Err(EngineError::Damaged { file: name.to_owned(), what });
+        }
         if let Some(decryptor) = &mut self.decryptor {
             decryptor.apply(&mut out[start..]);
         }
-        job.progress.bytes_read.fetch_add(count as u64, Relaxed);
-        limit(job.bandwidth.as_deref(), count as u64).await;
         Ok(())
     }
 
@@ -318,7 +383,7 @@ impl Source {
             let mut packed = std::mem::take(&mut self.packed);
             packed.clear();
             self.used = 0;
-            let result = self.read(job, &mut packed).await;
+            let result = self.read(job, &mut packed, name).await;
             self.packed = packed;
             result?;
         }
@@ -328,7 +393,7 @@ impl Source {
                 return Ok(true);
             }
             let what = "the file ends inside its compressed data".to_owned();
-            job.cut_off(EngineError::BadFile { file: name.to_owned(), what })?;
+            job.cut_off(EngineError::BadFile { file: name.to_owned(), what }, None)?;
             return Ok(true);
         }
         let before = text.len();

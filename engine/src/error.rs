@@ -57,6 +57,14 @@ pub enum EngineError {
         /// What is wrong with it.
         what: String,
     },
+    /// A file of a backup is not as it was written.
+    #[error("{file}: damaged: {what}")]
+    Damaged {
+        /// The file.
+        file: String,
+        /// What differs.
+        what: String,
+    },
     /// The folder to back up to holds something already.
     #[error("{folder} is not empty: choose a new folder for each backup")]
     NotEmpty {

@@ -13,6 +13,7 @@ use crate::catalog::MARK_FILE;
 use crate::catalog::suspects::is_dated_later;
 use crate::error::EngineError;
 use crate::folder::{CLAIM_FILE, place};
+use crate::manifest::{BackupFile, MANIFEST_FILE, Manifest, Proof};
 use crate::metadata::{METADATA_FILE, Metadata};
 
 /// What is under a folder.
@@ -21,6 +22,8 @@ pub(crate) struct Found {
     pub files: Vec<ObjectInfo>,
     /// Every metadata.yaml.
     pub metadata: Vec<ObjectInfo>,
+    /// The folder of every manifest.json.
+    manifests: Vec<ObjectPath>,
     /// Every mark of a wrong clock.
     marks: Vec<ObjectPath>,
 }
@@ -59,7 +62,7 @@ pub struct FoundBackups {
 /// The backups below a folder. Fails when there are no files.
 pub async fn find_backups(storage: &dyn Storage, folder: &ObjectPath) -> Result<FoundBackups, EngineError> {
     let mut found = FoundBackups::default();
-    let Found { files, metadata, marks } = find(storage, folder).await?;
+    let Found { files, metadata, marks, .. } = find(storage, folder).await?;
     let described: HashSet<_> = metadata.iter().filter_map(|object| object.path.parent()).collect();
     let folders: BTreeSet<_> = files.iter().filter_map(|file| file.path.parent()).collect();
     let is_bare = |folder: &ObjectPath| {
@@ -69,7 +72,7 @@ pub async fn find_backups(storage: &dyn Storage, folder: &ObjectPath) -> Result<
     found.bare = folders.into_iter().filter(is_bare).collect();
     for object in metadata {
         let folder = object.path.parent().unwrap_or_else(ObjectPath::root);
-        let metadata = read_metadata(storage, &object.path).await?;
+        let (metadata, _) = read_metadata(storage, &object.path).await?;
         let is_marked = marks.iter().any(|mark| mark.parent().as_ref() == Some(&folder));
         let is_suspect = is_marked || is_dated_later(metadata.created, object.modified);
         found.backups.push(FoundBackup { folder, metadata, is_suspect });
@@ -87,21 +90,23 @@ pub async fn namespace_of(
     found.check_readable(&**storage)?;
     let file =
         found.files.first().ok_or_else(|| EngineError::NoFiles { folder: place(&**storage, folder) })?;
-    let kind = read_kind(storage, file, key).await?;
+    let kind = read_kind(storage, &file.clone().into(), key, true).await?;
     Ok(String::from_utf8_lossy(&kind.header.namespace).into_owned())
 }
 
-/// What a file is, by its header: fails when it cannot be read with this key.
+/// What a file is, by its header: fails when it cannot be read with this key. With `reads_cut_files` it may be damaged behind.
 pub(crate) async fn read_kind(
     storage: &Arc<dyn Storage>,
-    file: &ObjectInfo,
+    file: &BackupFile,
     key: Option<EncryptionKey>,
+    reads_cut_files: bool,
 ) -> Result<FileKind, EngineError> {
-    let source = BlockSource::new(Arc::clone(storage), key, None, Arc::default()).reading_cut_files(true);
+    let source = BlockSource::new(Arc::clone(storage), key, None, Arc::default());
+    let source = source.reading_cut_files(reads_cut_files);
     let mut block = TextBlock::default();
-    SharedFile::new(file.path.clone()).next(&source, &mut block).await?;
+    SharedFile::new(file.clone()).next(&source, &mut block).await?;
     block.kind.ok_or_else(|| EngineError::BadFile {
-        file: file.path.to_string(),
+        file: file.info.path.to_string(),
         what: "has no header that names its namespace".to_owned(),
     })
 }
@@ -112,24 +117,69 @@ pub(crate) async fn find(storage: &dyn Storage, folder: &ObjectPath) -> Result<F
     let named = |name: &'static str| objects.iter().filter(move |object| object.path.name() == name);
     let metadata: Vec<_> = named(METADATA_FILE).cloned().collect();
     let marks = named(MARK_FILE).map(|object| object.path.clone()).collect();
+    let manifests = named(MANIFEST_FILE).filter_map(|object| object.path.parent()).collect();
     if metadata.is_empty() && named(CLAIM_FILE).next().is_some() {
         return Err(EngineError::Unfinished { folder: place(storage, folder) });
     }
     let mut files = objects;
-    files.retain(|file| Path::new(file.path.as_str()).extension() == Some(OsStr::new("asb")));
+    files.retain(|file| is_data(&file.path));
     // A backup may be of nothing: it has no files then.
     if files.is_empty() && metadata.is_empty() {
         return Err(EngineError::NoFiles { folder: place(storage, folder) });
     }
     files.sort_by_key(|file| std::cmp::Reverse(file.size));
-    Ok(Found { files, metadata, marks })
+    Ok(Found { files, metadata, manifests, marks })
 }
 
-/// Reads a metadata.yaml.
-pub(crate) async fn read_metadata(storage: &dyn Storage, path: &ObjectPath) -> Result<Metadata, EngineError> {
+/// Whether an object holds records or definitions of a backup.
+pub(crate) fn is_data(path: &ObjectPath) -> bool {
+    Path::new(path.as_str()).extension() == Some(OsStr::new("asb"))
+}
+
+/// Reads a metadata.yaml: what it says, and its text.
+pub(crate) async fn read_metadata(
+    storage: &dyn Storage,
+    path: &ObjectPath,
+) -> Result<(Metadata, Vec<u8>), EngineError> {
     let text = storage.get(path, 1 << 20).await?;
-    Metadata::from_yaml(&text)
-        .map_err(|e| EngineError::BadFile { file: path.to_string(), what: e.to_string() })
+    let metadata = Metadata::from_yaml(&text)
+        .map_err(|e| EngineError::BadFile { file: path.to_string(), what: e.to_string() })?;
+    Ok((metadata, text))
+}
+
+/// What a folder with one metadata.yaml holds.
+pub(crate) struct Described {
+    pub metadata: Metadata,
+    /// The files of the backup; of one with a manifest only those that it names.
+    pub files: Vec<BackupFile>,
+    /// How the files that are there differ from the manifest.
+    pub wrong: Vec<EngineError>,
+    /// Whether the manifest was made with the key that was given.
+    pub authentic: Result<(), EngineError>,
+    /// Whether there is a manifest.
+    pub is_proven: bool,
+}
+
+impl Found {
+    /// Reads the metadata.yaml `object`, the only one, and the manifest if the backup has one.
+    pub(crate) async fn describe(
+        self,
+        storage: &dyn Storage,
+        object: &ObjectPath,
+        key: Option<&EncryptionKey>,
+    ) -> Result<Described, EngineError> {
+        let folder = object.parent().unwrap_or_else(ObjectPath::root);
+        let (metadata, text) = read_metadata(storage, object).await?;
+        let is_there = self.manifests.contains(&folder);
+        let manifest = Manifest::read(storage, &folder, &text, &metadata, is_there, key).await?;
+        let is_proven = manifest.is_some();
+        let Some(Proof { manifest, authentic }) = manifest else {
+            let files = self.files.into_iter().map(BackupFile::from).collect();
+            return Ok(Described { metadata, files, wrong: Vec::new(), authentic: Ok(()), is_proven });
+        };
+        let (files, wrong) = manifest.compare(storage, &folder, self.files);
+        Ok(Described { metadata, files, wrong, authentic, is_proven })
+    }
 }
 
 /// Names a task among those of its queue.
@@ -161,7 +211,7 @@ impl FileTask {
 /// Hands out the files of a run until all are read. Pure books: it never waits.
 #[derive(Debug)]
 pub struct FileQueue {
-    unopened: VecDeque<ObjectPath>,
+    unopened: VecDeque<BackupFile>,
     open: Vec<OpenFile>,
     /// Tasks handed out and not ended.
     out: HashMap<FileTaskId, Arc<SharedFile>>,
@@ -177,16 +227,16 @@ struct OpenFile {
 
 impl FileQueue {
     /// A queue of `files`, in this order.
-    pub(crate) fn new(files: Vec<ObjectInfo>) -> Self {
-        let unopened = files.into_iter().map(|file| file.path).collect();
-        Self { unopened, open: Vec::new(), out: HashMap::new(), last: FileTaskId(0) }
+    pub(crate) fn new(files: Vec<BackupFile>) -> Self {
+        Self { unopened: files.into(), open: Vec::new(), out: HashMap::new(), last: FileTaskId(0) }
     }
 
     /// The next task: the largest file that nobody reads yet, else a share of the one with the fewest workers. `None` when
     /// every file has been read to its end.
     pub fn next_task(&mut self) -> Option<FileTask> {
-        if let Some(path) = self.unopened.pop_front() {
-            let file = Arc::new(SharedFile::new(path.clone()));
+        if let Some(file) = self.unopened.pop_front() {
+            let path = file.info.path.clone();
+            let file = Arc::new(SharedFile::new(file));
             // It has no worker, and every other has one.
             self.open.push(OpenFile { path, file, workers: 0 });
         }
@@ -229,7 +279,7 @@ mod tests {
             modified: std::time::SystemTime::UNIX_EPOCH,
             archived: None,
         };
-        let mut queue = FileQueue::new(["a", "b", "c"].map(file).to_vec());
+        let mut queue = FileQueue::new(["a", "b", "c"].map(|name| file(name).into()).to_vec());
         let tasks: Vec<_> = (0..5).map(|_| queue.next_task().unwrap()).collect();
         let names: Vec<_> = tasks.iter().map(|task| task.path().as_str()).collect();
         assert_eq!(names, ["a", "b", "c", "a", "b"]);

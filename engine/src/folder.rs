@@ -5,12 +5,16 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use abs_asb::EncryptionKey;
 use abs_storage::{ObjectPath, Storage};
 use chrono::{DateTime, Utc};
 
 use crate::claimant::Claimant;
 use crate::error::EngineError;
+use crate::files::is_data;
+use crate::manifest::{FileEntry, MANIFEST_FILE, Manifest};
 use crate::metadata::{METADATA_FILE, Metadata};
+use crate::sums::hex;
 
 /// Stands in a folder while a backup is written to it, and keeps others out. Not a part of the backup.
 pub(crate) const CLAIM_FILE: &str = "in-progress";
@@ -60,6 +64,8 @@ pub(crate) struct RunFolder {
     _number: Number,
     /// Files that are there, or are about to be, and their sizes; `None` when the folder is not ours any more.
     visible: Mutex<Option<Vec<(ObjectPath, u64)>>>,
+    /// The files that are there for good.
+    sealed: Mutex<Vec<FileEntry>>,
     /// Held while metadata.yaml is written: nothing is deleted before it is known whether that was done.
     publishing: tokio::sync::Mutex<()>,
 }
@@ -81,6 +87,7 @@ impl RunFolder {
             text: format!("a backup that began at {began} is being written here, number {} {by}\n", number.0),
             _number: number,
             visible: Mutex::default(),
+            sealed: Mutex::default(),
             publishing: tokio::sync::Mutex::default(),
         };
         let not_empty = || EngineError::NotEmpty { folder: place(&**storage, path) };
@@ -135,24 +142,39 @@ impl RunFolder {
         self.visible().get_or_insert_default().push((path, size));
     }
 
+    /// Notes a file that is there for good.
+    pub(crate) fn seal(&self, file: FileEntry) {
+        self.sealed.lock().unwrap_or_else(PoisonError::into_inner).push(file);
+    }
+
     fn visible(&self) -> MutexGuard<'_, Option<Vec<(ObjectPath, u64)>>> {
         self.visible.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes metadata.yaml, from when on the backup exists, and deletes the claim. Until [`keep`](Self::keep) the backup
-    /// can be discarded.
-    pub(crate) async fn publish(&self, metadata: &Metadata) -> Result<(), EngineError> {
+    /// Writes the manifest, then metadata.yaml, from when on the backup exists, and deletes the claim. Until
+    /// [`keep`](Self::keep) the backup can be discarded.
+    pub(crate) async fn publish(
+        &self,
+        metadata: &Metadata,
+        key: Option<&EncryptionKey>,
+    ) -> Result<(), EngineError> {
         let _publishing = self.publishing.lock().await;
         let yaml = metadata.to_yaml().map_err(|e| EngineError::Plan(format!("{METADATA_FILE}: {e}")))?;
+        let files = std::mem::take(&mut *self.sealed.lock().unwrap_or_else(PoisonError::into_inner));
+        let (manifest, beside) = Manifest::new(run_id()?, yaml, files);
+        let sealed = manifest.seal(key)?;
         // Whoever took the claim for abandoned has deleted what it stood for.
         if self.claimed_text().await?.as_ref() != Some(&self.text) {
             *self.visible() = None;
             return Err(EngineError::Taken { folder: place(&*self.storage, &self.path) });
         }
-        self.check_files().await?;
-        let path = join(&self.path, METADATA_FILE)?;
-        self.note(path.clone(), yaml.len() as u64);
-        self.storage.put(&path, yaml.as_bytes()).await?;
+        self.check_files(&manifest).await?;
+        for (name, bytes) in &beside {
+            self.put(name, bytes).await?;
+        }
+        self.put(MANIFEST_FILE, sealed.as_bytes()).await?;
+        let yaml = Manifest::described(&manifest.metadata, sealed.as_bytes());
+        self.put(METADATA_FILE, yaml.as_bytes()).await?;
         // The backup is whole with it too.
         let _ = self.storage.delete_prefix(&self.claim).await;
         Ok(())
@@ -168,20 +190,30 @@ impl RunFolder {
         *self.visible() = None;
     }
 
-    /// Looks whether every file that was written is there as it was written.
-    async fn check_files(&self) -> Result<(), EngineError> {
+    async fn put(&self, name: &str, content: &[u8]) -> Result<(), EngineError> {
+        let path = join(&self.path, name)?;
+        self.note(path.clone(), content.len() as u64);
+        Ok(self.storage.put(&path, content).await?)
+    }
+
+    /// Looks whether every file of the manifest is there as it was written, and deletes the others: a restore of the folder
+    /// by a tool that knows no manifest would take them for a part of the backup.
+    async fn check_files(&self, manifest: &Manifest) -> Result<(), EngineError> {
         let objects = self.storage.list(&self.path, false).await?.objects;
-        let sizes: HashMap<_, _> = objects.into_iter().map(|object| (object.path, object.size)).collect();
-        let visible = self.visible();
-        let lost = visible.iter().flatten().find_map(|(path, size)| match sizes.get(path) {
-            None => Some((path, "is gone".to_owned())),
-            Some(found) if found != size => Some((path, format!("has {found} bytes instead of {size}"))),
-            Some(_) => None,
-        });
-        match lost {
-            None => Ok(()),
-            Some((path, what)) => Err(EngineError::Changed { file: place(&*self.storage, path), what }),
+        let mut sizes: HashMap<_, _> = objects.into_iter().map(|object| (object.path, object.size)).collect();
+        for file in &manifest.files {
+            let path = join(&self.path, &file.name)?;
+            let what = match sizes.remove(&path) {
+                None => "is gone".to_owned(),
+                Some(found) if found != file.size => format!("has {found} bytes instead of {}", file.size),
+                Some(_) => continue,
+            };
+            return Err(EngineError::Changed { file: place(&*self.storage, &path), what });
         }
+        for path in sizes.into_keys().filter(is_data) {
+            self.storage.delete_prefix(&path).await?;
+        }
+        Ok(())
     }
 
     /// Deletes everything that the run made. There is nobody to tell if that fails: a leftover without metadata.yaml is
@@ -212,7 +244,14 @@ impl RunFolder {
     }
 }
 
-fn join(folder: &ObjectPath, name: &str) -> Result<ObjectPath, EngineError> {
+/// The id of a run, of no other.
+fn run_id() -> Result<String, EngineError> {
+    let mut id = [0; 16];
+    getrandom::fill(&mut id).map_err(|e| EngineError::Plan(format!("no random numbers: {e}")))?;
+    Ok(hex(&id))
+}
+
+pub(crate) fn join(folder: &ObjectPath, name: &str) -> Result<ObjectPath, EngineError> {
     folder.join(name).map_err(|e| EngineError::Plan(e.to_string()))
 }
 
@@ -227,6 +266,8 @@ mod tests {
     use super::*;
 
     use abs_storage::Local;
+
+    use crate::sums::FileSums;
 
     /// What an attempt left that could not clean up is in nobody's way; what somebody writes is.
     #[tokio::test]
@@ -263,14 +304,19 @@ mod tests {
             for name in ["0_test_1.asb", "1_test_2.asb"] {
                 folder.note(path.join(name).unwrap(), 3);
                 storage.put(&path.join(name).unwrap(), b"cut").await.unwrap();
+                folder.seal(FileEntry::new(name.to_owned(), 3, 1, FileSums::default()));
             }
+            storage.put(&path.join("0_test_3.asb").unwrap(), b"of nobody").await.unwrap();
             storage.delete_prefix(&path.join("0_test_1.asb").unwrap()).await.unwrap();
             if let Some(left) = left {
                 storage.put(&path.join("0_test_1.asb").unwrap(), left).await.unwrap();
             }
-            let published = folder.publish(&metadata).await;
+            let published = folder.publish(&metadata, None).await;
             if part.is_empty() {
                 published.unwrap();
+                let left = storage.list(&path, true).await.unwrap().objects;
+                let left: Vec<_> = left.iter().map(|object| object.path.name()).collect();
+                assert_eq!(left, ["0_test_1.asb", "1_test_2.asb", "manifest.json", "metadata.yaml"]);
                 continue;
             }
             let error = published.unwrap_err();
@@ -289,7 +335,7 @@ mod tests {
         let folder = RunFolder::claim(&storage, &path, DateTime::UNIX_EPOCH).await.unwrap();
         storage.delete_prefix(&path).await.unwrap();
         let metadata = crate::catalog::testing::metadata("test", DateTime::UNIX_EPOCH, None);
-        let error = folder.publish(&metadata).await.unwrap_err();
+        let error = folder.publish(&metadata, None).await.unwrap_err();
         assert!(matches!(error, EngineError::Taken { .. }), "{error}");
         assert_eq!(storage.list(&path, true).await.unwrap().objects, []);
     }

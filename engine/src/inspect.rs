@@ -11,7 +11,8 @@ use tokio::task::JoinSet;
 
 use crate::blocks::{BlockSource, SharedFile, TextBlock};
 use crate::error::EngineError;
-use crate::files::{find, read_metadata};
+use crate::files::find;
+use crate::manifest::BackupFile;
 use crate::metadata::Metadata;
 use crate::progress::RestoreProgress;
 
@@ -45,12 +46,15 @@ pub struct FileReport {
 
 /// What a folder holds.
 #[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct FolderReport {
     /// Its files, by name.
     pub files: Vec<FileReport>,
     /// Its metadata.yaml, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Metadata>,
+    /// Whether a manifest proves that the files are as they were written.
+    pub has_manifest: bool,
     /// What is wrong with the folder as a whole.
     pub problems: Vec<String>,
 }
@@ -75,16 +79,30 @@ pub async fn inspect(
     path: &ObjectPath,
     key: Option<&EncryptionKey>,
 ) -> Result<FolderReport, EngineError> {
-    let (files, metadata) = if let Some(file) = single(&**storage, path).await? {
-        (vec![file], None)
+    let mut report =
+        FolderReport { files: Vec::new(), metadata: None, has_manifest: false, problems: Vec::new() };
+    let files = if let Some(file) = single(&**storage, path).await? {
+        vec![BackupFile::from(file)]
     } else {
         let found = find(&**storage, path).await?;
+        let bare: Vec<_> = found.files.iter().cloned().map(BackupFile::from).collect();
         // Of several backups each is only compared when it is looked at alone.
-        let metadata = match &found.metadata[..] {
-            [object] => Some(read_metadata(&**storage, &object.path).await),
-            _ => None,
-        };
-        (found.files, metadata)
+        match found.metadata.first().filter(|_| found.metadata.len() == 1).cloned() {
+            None => bare,
+            Some(object) => match found.describe(&**storage, &object.path, key).await {
+                Ok(described) => {
+                    report.metadata = Some(described.metadata);
+                    report.has_manifest = described.is_proven;
+                    let wrong = described.wrong.into_iter().chain(described.authentic.err());
+                    report.problems.extend(wrong.map(|wrong| wrong.to_string()));
+                    described.files
+                }
+                Err(e) => {
+                    report.problems.push(e.to_string());
+                    bare
+                }
+            },
+        }
     };
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let slots = Arc::new(Semaphore::new(cores));
@@ -96,15 +114,10 @@ pub async fn inspect(
             read_file(storage, file, key).await
         });
     }
-    let mut report = FolderReport { files: Vec::new(), metadata: None, problems: Vec::new() };
     while let Some(joined) = tasks.join_next().await {
         report.files.push(joined.map_err(|e| EngineError::Worker(e.to_string()))?);
     }
     report.files.sort_by(|a, b| a.file.cmp(&b.file));
-    match metadata.transpose() {
-        Ok(metadata) => report.metadata = metadata,
-        Err(e) => report.problems.push(e.to_string()),
-    }
     if let Some(metadata) = &report.metadata {
         let mut compare = |what: &str, expected: u64, found: u64| {
             if expected != found {
@@ -128,10 +141,10 @@ async fn single(storage: &dyn Storage, path: &ObjectPath) -> Result<Option<Objec
     Ok(listing.objects.into_iter().find(|object| object.path == *path))
 }
 
-async fn read_file(storage: Arc<dyn Storage>, file: ObjectInfo, key: Option<EncryptionKey>) -> FileReport {
+async fn read_file(storage: Arc<dyn Storage>, file: BackupFile, key: Option<EncryptionKey>) -> FileReport {
     let mut report = FileReport {
-        file: file.path.as_str().to_owned(),
-        bytes: file.size,
+        file: file.info.path.as_str().to_owned(),
+        bytes: file.info.size,
         compression: "none",
         encrypted: key.is_some(),
         ..FileReport::default()
@@ -144,12 +157,13 @@ async fn read_file(storage: Arc<dyn Storage>, file: ObjectInfo, key: Option<Encr
 
 async fn read_items(
     storage: Arc<dyn Storage>,
-    file: ObjectInfo,
+    file: BackupFile,
     key: Option<EncryptionKey>,
     report: &mut FileReport,
 ) -> Result<(), EngineError> {
-    let source = BlockSource::new(storage, key, None, Arc::new(RestoreProgress::default()));
-    let file = SharedFile::new(file.path);
+    let source = BlockSource::new(storage, key, None, Arc::new(RestoreProgress::default())).checking_hashes();
+    let expected = file.entry.as_ref().map(|entry| entry.records);
+    let file = SharedFile::new(file);
     let mut block = TextBlock::default();
     let mut value = Vec::new();
     loop {
@@ -162,7 +176,14 @@ async fn read_items(
             report.compression = if kind.compressed { "zstd" } else { "none" };
         }
         if !more {
-            return Ok(());
+            let (found, name) = (report.records.values().sum::<u64>(), report.file.clone());
+            return match expected.filter(|expected| *expected != found) {
+                None => Ok(()),
+                Some(expected) => {
+                    let what = format!("manifest.json says {expected} records, it holds {found}");
+                    Err(EngineError::Damaged { file: name, what })
+                }
+            };
         }
         report.text_bytes += block.text.len() as u64;
         let mut items = Items::new(&block.text, block.position.unwrap_or(Position::START));

@@ -33,6 +33,7 @@ mod inspect;
 mod limiter;
 mod limits;
 mod links;
+mod manifest;
 mod metadata;
 mod nodes;
 mod outcome;
@@ -45,6 +46,7 @@ mod rows;
 mod scanner;
 mod selection;
 mod sender;
+mod sums;
 mod writer;
 
 pub use backup::{BackupReport, BackupRun};

@@ -82,6 +82,9 @@ pub struct Metadata {
     /// readers pass this key over.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub masked: bool,
+    /// The BLAKE3 hash of the manifest.json beside it; always the last line. Other readers pass this key over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest_hash: Option<String>,
 }
 
 impl Metadata {

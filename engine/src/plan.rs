@@ -5,7 +5,7 @@ use std::time::Duration;
 use abs_asb::{EncryptionKey, KeySize};
 use abs_cluster::ClusterTime;
 use abs_config::{
-    BackupSettings, Bandwidth, Compression, Existing, RecordRate, RestoreSettings, Retry, SizeMb,
+    BackupSettings, Bandwidth, Compression, Existing, FileHash, RecordRate, RestoreSettings, Retry, SizeMb,
 };
 use chrono::{DateTime, Utc};
 
@@ -83,6 +83,8 @@ pub struct BackupPlan {
     pub compression: Option<i32>,
     /// The key to encrypt with.
     pub encryption: Option<EncryptionKey>,
+    /// How whole files are hashed.
+    pub file_hash: FileHash,
     /// Records per second over the whole job; 0 for no limit.
     pub records_per_second: u32,
     /// Bytes written per second over the whole job; 0 for no limit.
@@ -126,6 +128,7 @@ impl BackupPlan {
             compact: false,
             compression: None,
             encryption: None,
+            file_hash: FileHash::default(),
             records_per_second: 0,
             bandwidth: 0,
             socket_timeout: Duration::from_secs(10),
@@ -180,6 +183,7 @@ impl BackupPlan {
                 Compression::Zstd(level) => Some(level.get()),
             },
             encryption: key,
+            file_hash: settings.file_hash,
             records_per_second: settings.records_per_second.map_or(0, RecordRate::get),
             bandwidth: settings.bandwidth.map_or(0, Bandwidth::bytes_per_second),
             socket_timeout: settings.socket_timeout.unwrap_or(Duration::MAX),

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use abs_asb::{SecondaryIndex, Udf};
 use abs_cluster::{Cluster, SetIndex};
-use abs_storage::{ObjectInfo, ObjectPath, Storage};
+use abs_storage::{ObjectPath, Storage};
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio_util::sync::CancellationToken;
@@ -23,9 +23,10 @@ use crate::blocks::BlockSource;
 use crate::catalog::listing::AT_ONCE;
 use crate::decided::{DecidedDigests, DigestCollector, KEY};
 use crate::error::EngineError;
-use crate::files::{FileQueue, find, read_kind, read_metadata};
+use crate::files::{Described, FileQueue, find, read_kind};
 use crate::folder::place;
 use crate::limits::RestoreLimits;
+use crate::manifest::BackupFile;
 use crate::metadata::Metadata;
 use crate::nodes::NodesBefore;
 use crate::outcome::Outcome;
@@ -87,7 +88,7 @@ pub struct ChainRestore {
 struct FoundLink {
     /// As the user knows it.
     place: String,
-    files: Vec<ObjectInfo>,
+    files: Vec<BackupFile>,
     /// Of each of its backups.
     metadata: Vec<Metadata>,
     /// False when a part of it has no metadata.yaml.
@@ -168,7 +169,7 @@ impl ChainRestore {
         let collected =
             links.split_last().map_or(&[][..], |(_, others)| others).iter().flat_map(|link| &link.metadata);
         let digests: u64 = collected.map(|metadata| 2 * metadata.record_count).sum();
-        let bytes = links.iter().flat_map(|link| &link.files).map(|file| file.size).sum();
+        let bytes = links.iter().flat_map(|link| &link.files).map(|file| file.info.size).sum();
         progress.total_bytes.fetch_add(bytes, Relaxed);
         Ok(Arc::new(Self {
             plan: plan.clone(),
@@ -461,10 +462,6 @@ async fn look(
     for (folder, place) in link.folders.iter().zip(places) {
         let found = find(storage, folder).await?;
         found.check_readable(storage)?;
-        // A file of each tells whether the key is right; the smallest is read in one request.
-        if let Some(file) = found.files.last() {
-            read_kind(&files, file, plan.encryption.clone()).await?;
-        }
         // Records of several backups at once would overwrite each other in no order.
         match &found.metadata[..] {
             [] => {
@@ -472,13 +469,26 @@ async fn look(
                 progress.warn(format!(
                     "{place} has no metadata.yaml: whether the backup is whole cannot be checked"
                 ));
+                let found: Vec<_> = found.files.into_iter().map(BackupFile::from).collect();
+                try_key(&files, &found, plan).await?;
+                all.files.extend(found);
             }
             [object] => {
-                let metadata = read_metadata(storage, &object.path).await?;
+                let object = object.clone();
+                let described = found.describe(storage, &object.path, plan.encryption.as_ref()).await?;
+                let Described { metadata, files: found, wrong, authentic, .. } = described;
+                for wrong in wrong {
+                    if !plan.override_counts {
+                        return Err(wrong);
+                    }
+                    progress.warn(format!("{wrong}; what is there is restored"));
+                }
+                try_key(&files, &found, plan).await?;
+                authentic?;
                 if metadata.namespace != plan.source {
                     return Err(foreign(object.path.as_str(), metadata.namespace.as_bytes(), &plan.source));
                 }
-                let file_count = found.files.len() as u64;
+                let file_count = found.len() as u64;
                 if metadata.file_count != file_count && !plan.override_counts {
                     // No record need be written to know this.
                     let files = |count| format!("{count} files");
@@ -492,16 +502,34 @@ async fn look(
                     ));
                 }
                 all.metadata.push(metadata);
+                all.files.extend(found);
             }
             [one, other, ..] => {
                 let (one, other) = (one.path.to_string(), other.path.to_string());
                 return Err(EngineError::SeveralBackups { folder: place, one, other });
             }
         }
-        all.files.extend(found.files);
     }
-    all.files.sort_by_key(|file| std::cmp::Reverse(file.size));
+    all.files.sort_by_key(|file| std::cmp::Reverse(file.info.size));
     Ok(all)
+}
+
+/// Finds out whether the plan's key is right: one file of a backup tells, and the smallest is read in one request.
+async fn try_key(
+    storage: &Arc<dyn Storage>,
+    files: &[BackupFile],
+    plan: &RestorePlan,
+) -> Result<(), EngineError> {
+    let mut result = Ok(());
+    for file in files.iter().rev() {
+        let kind = read_kind(storage, file, plan.encryption.clone(), plan.override_counts).await;
+        result = kind.map(drop);
+        // Of a damaged backup another file may tell.
+        if result.is_ok() || !plan.override_counts {
+            break;
+        }
+    }
+    result
 }
 
 /// The error of a file that was made from another namespace than the plan says.

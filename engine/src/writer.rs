@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use abs_asb::{Encoder, EncryptionKey, FrameWriter, Version};
+use abs_config::FileHash;
 use abs_storage::{ObjectPath, ObjectWriter};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
@@ -13,9 +14,11 @@ use crate::error::EngineError;
 use crate::folder::RunFolder;
 use crate::limiter::limit;
 use crate::limits::BackupLimits;
+use crate::manifest::FileEntry;
 use crate::outcome::{GRACE, Outcome};
 use crate::progress::BackupProgress;
 use crate::scanner::{Block, recycle};
+use crate::sums::Summer;
 
 /// What the writers of a backup share.
 #[derive(Debug)]
@@ -25,6 +28,7 @@ pub(crate) struct WriteJob {
     pub encoder: Encoder,
     pub compression: Option<i32>,
     pub encryption: Option<EncryptionKey>,
+    pub file_hash: FileHash,
     /// Bytes after which a new file begins; 0 for no limit.
     pub file_limit: u64,
     pub limits: Arc<BackupLimits>,
@@ -58,7 +62,8 @@ impl WriteJob {
         let created = self.outcome.in_time(self.folder.storage.create(&path)).await;
         let object = created.ok_or(EngineError::Canceled)??;
         self.progress.files.fetch_add(1, Relaxed);
-        Ok(AsbFile { job: self, path, object, frame, header: Some(header), written: 0 })
+        let sums = Summer::new(self.file_hash);
+        Ok(AsbFile { job: self, path, object, frame, header: Some(header), written: 0, records: 0, sums })
     }
 
     /// Deletes everything that the run made, and waits for that. A storage that hangs does not hold up the end of a run that
@@ -91,6 +96,8 @@ pub(crate) struct AsbFile<'a> {
     /// The first lines, until the first block goes out behind them.
     header: Option<Vec<u8>>,
     written: u64,
+    records: u64,
+    sums: Summer,
 }
 
 impl AsbFile<'_> {
@@ -108,6 +115,7 @@ impl AsbFile<'_> {
         if length > 0 {
             let paced = limit(self.job.limits.bytes.as_ref(), length);
             self.job.outcome.stop.run_until_cancelled(paced).await.ok_or(EngineError::Canceled)?;
+            self.sums.update(bytes);
             self.job.outcome.in_time(self.object.write(bytes)).await.ok_or(EngineError::Canceled)??;
             self.written += length;
             self.job.progress.bytes_written.fetch_add(length, Relaxed);
@@ -121,7 +129,7 @@ impl AsbFile<'_> {
             Ok(()) => self.complete().await,
             failed => failed,
         };
-        let Self { job, path, object, written, .. } = self;
+        let Self { job, path, object, written, records, sums, .. } = self;
         if let Err(e) = result {
             // The job's own error is the one to report.
             let _ = job.outcome.in_time(tokio::spawn(object.abort())).await;
@@ -131,6 +139,7 @@ impl AsbFile<'_> {
         let mut commit = tokio::spawn(object.commit());
         if let Some(committed) = job.outcome.in_time(&mut commit).await {
             committed.map_err(|e| EngineError::Worker(e.to_string()))??;
+            job.folder.seal(FileEntry::new(path.name().to_owned(), written, records, sums.finish()));
             return Ok(());
         }
         let storage = Arc::clone(&job.folder.storage);
@@ -251,6 +260,7 @@ async fn write_blocks<'a>(
             None => file.insert(job.begin(prefix, Version::V3_1, false).await?),
         };
         open.append(&mut block.text).await?;
+        open.records += block.records;
         job.progress.records_written.fetch_add(block.records, Relaxed);
         recycle(empty, block.text);
     }

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use abs_actors::StartBackup;
 use abs_cluster::ScanFilter;
-use abs_config::{Bandwidth, Compression, Namespace, PartitionFilter, RecordRate, SizeMb, Timestamp};
+use abs_config::{
+    Bandwidth, Compression, FileHash, Namespace, PartitionFilter, RecordRate, SizeMb, Timestamp,
+};
 use abs_engine::{BackupPlan, BackupReport, PartitionChoice};
 use chrono::{DateTime, Utc};
 use clap::Args;
@@ -50,6 +52,9 @@ pub(super) struct Arguments {
     compress: Compression,
     #[command(flatten)]
     encryption: Encryption,
+    /// The hash of each whole file in the manifest; checksums of each MiB are always there.
+    #[arg(long, value_name = "none|blake3|sha256", default_value_t)]
+    file_hash: FileHash,
     /// Write blobs, maps, lists and HLLs raw instead of in base64.
     #[arg(long)]
     compact: bool,
@@ -146,6 +151,7 @@ impl Arguments {
                 Compression::None => None,
                 Compression::Zstd(level) => Some(level.get()),
             },
+            file_hash: self.file_hash,
             records_per_second: self.records_per_second.map_or(0, RecordRate::get),
             bandwidth: self.bandwidth.map_or(0, Bandwidth::bytes_per_second),
             socket_timeout: Duration::from_millis(self.socket_timeout),

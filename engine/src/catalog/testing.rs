@@ -46,6 +46,7 @@ pub fn metadata(namespace: &str, created: DateTime<Utc>, from: Option<DateTime<U
         cluster_created: None,
         encryption_key: None,
         masked: false,
+        manifest_hash: None,
     }
 }
 

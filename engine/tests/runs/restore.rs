@@ -29,7 +29,7 @@ async fn backed_up() -> (Server, Target, Records) {
     (server, target, records)
 }
 
-fn into_two() -> RestorePlan {
+pub fn into_two() -> RestorePlan {
     RestorePlan { resend: FAST, batch_size: 50, ..RestorePlan::new("one", "two") }
 }
 
@@ -49,7 +49,7 @@ async fn begin(
 }
 
 /// Hands the files to `workers` workers, and ends the run when each of them has flushed or failed.
-async fn dispatch(
+pub async fn dispatch(
     run: Arc<ChainRestore>,
     mut queue: FileQueue,
     workers: usize,

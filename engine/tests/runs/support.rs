@@ -55,8 +55,7 @@ impl Server {
 
     /// Writes records of these numbers with `size` bytes each, of `set`, and returns them.
     pub async fn load(&self, namespace: &str, set: &str, numbers: Range<u64>, size: usize) -> Records {
-        let records: Records =
-            numbers.map(|number| (digest(number), vec![number as u8; size.max(1)])).collect();
+        let records: Records = numbers.map(|number| (digest(number), value(number, size.max(1)))).collect();
         let map = self.cluster.partition_map(namespace).await.unwrap();
         for (index, node) in map.nodes().iter().enumerate() {
             let owned: Vec<_> =
@@ -98,6 +97,12 @@ pub fn scatter(number: u64) -> u64 {
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     mixed ^ (mixed >> 31)
+}
+
+/// A value that cannot be compressed, always the same of a number.
+fn value(number: u64, size: usize) -> Vec<u8> {
+    let words = (0..size.div_ceil(8) as u64).flat_map(|word| scatter(number << 20 | word).to_le_bytes());
+    words.take(size).collect()
 }
 
 /// The digest of a number, well spread over the partitions.

@@ -24,6 +24,7 @@ const ADDITIONS: &[&str] = &[
     "dto.BackupDetails.warnings",
     "dto.BackupPolicy.allow-masked",
     "dto.BackupPolicy.compact",
+    "dto.BackupPolicy.file-hash",
     "dto.BackupPolicy.incr-mode",
     "dto.BackupPolicy.overlap",
     "dto.BackupRoutine.filter-exp",
