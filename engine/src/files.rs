@@ -163,7 +163,7 @@ pub(crate) struct Described {
 impl Found {
     /// Reads the metadata.yaml `object`, the only one, and the manifest if the backup has one.
     pub(crate) async fn describe(
-        self,
+        &self,
         storage: &dyn Storage,
         object: &ObjectPath,
         key: Option<&EncryptionKey>,
@@ -171,14 +171,27 @@ impl Found {
         let folder = object.parent().unwrap_or_else(ObjectPath::root);
         let (metadata, text) = read_metadata(storage, object).await?;
         let is_there = self.manifests.contains(&folder);
-        let manifest = Manifest::read(storage, &folder, &text, &metadata, is_there, key).await?;
-        let is_proven = manifest.is_some();
-        let Some(Proof { manifest, authentic }) = manifest else {
-            let files = self.files.into_iter().map(BackupFile::from).collect();
-            return Ok(Described { metadata, files, wrong: Vec::new(), authentic: Ok(()), is_proven });
-        };
-        let (files, wrong) = manifest.compare(storage, &folder, self.files);
-        Ok(Described { metadata, files, wrong, authentic, is_proven })
+        match Manifest::read(storage, &folder, &text, &metadata, is_there, key).await? {
+            None => Ok(self.without_manifest(metadata)),
+            Some(Proof { manifest, authentic }) => {
+                let (files, wrong) = manifest.compare(storage, &folder, self.files.clone());
+                Ok(Described { metadata, files, wrong, authentic, is_proven: true })
+            }
+        }
+    }
+
+    /// Reads the metadata.yaml `object`, the only one, and passes over a manifest.
+    pub(crate) async fn describe_alone(
+        &self,
+        storage: &dyn Storage,
+        object: &ObjectPath,
+    ) -> Result<Described, EngineError> {
+        Ok(self.without_manifest(read_metadata(storage, object).await?.0))
+    }
+
+    fn without_manifest(&self, metadata: Metadata) -> Described {
+        let files = self.files.iter().cloned().map(BackupFile::from).collect();
+        Described { metadata, files, wrong: Vec::new(), authentic: Ok(()), is_proven: false }
     }
 }
 

@@ -475,7 +475,13 @@ async fn look(
             }
             [object] => {
                 let object = object.clone();
-                let described = found.describe(storage, &object.path, plan.encryption.as_ref()).await?;
+                let described = match found.describe(storage, &object.path, plan.encryption.as_ref()).await {
+                    Err(e @ EngineError::Damaged { .. }) if plan.override_counts => {
+                        progress.warn(format!("{e}; the files are restored without its checksums"));
+                        found.describe_alone(storage, &object.path).await?
+                    }
+                    described => described?,
+                };
                 let Described { metadata, files: found, wrong, authentic, .. } = described;
                 for wrong in wrong {
                     if !plan.override_counts {

@@ -18,6 +18,16 @@ const MEMORY: u64 = 2 << 30;
 /// No run of any test takes so long unless it hangs.
 pub const HANGS: Duration = Duration::from_secs(90);
 
+/// Makes a backup look like one of an earlier version, which has no manifest: then only its text can show what is wrong.
+pub fn remove_manifest(folder: &Path) {
+    std::fs::remove_file(folder.join("manifest.json")).unwrap();
+    let metadata = folder.join("metadata.yaml");
+    let text = std::fs::read_to_string(&metadata).unwrap();
+    let (before, after) = text.split_once("manifest-hash: ").unwrap();
+    assert_eq!(after.lines().count(), 1, "it is the last line");
+    std::fs::write(&metadata, before).unwrap();
+}
+
 /// The golden files' folder.
 pub fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")

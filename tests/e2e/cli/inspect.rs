@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::load;
-use crate::support::{Server, abs, golden};
+use crate::support::{Server, abs, golden, remove_manifest};
 
 /// Runs `abs inspect --json` and returns the exit code and the one report.
 pub(super) fn inspect(path: &Path, options: &[&str]) -> (Option<i32>, Value) {
@@ -150,6 +150,17 @@ fn inspect_compares_with_the_metadata() {
     assert_eq!((code, &report["problems"]), (Some(0), &serde_json::json!([])));
     assert_eq!(report["metadata"]["record-count"], 100);
     let metadata = folder.path().join("metadata.yaml");
+    let text = fs::read_to_string(&metadata).unwrap();
+    fs::write(&metadata, text.replace("record-count: 100", "record-count: 99")).unwrap();
+    let (code, report) = inspect(folder.path(), &[]);
+    assert_eq!(code, Some(1));
+    let problems = report["problems"].to_string();
+    assert!(
+        problems.contains("metadata.yaml: damaged: it differs from what manifest.json says"),
+        "{problems}"
+    );
+    fs::write(&metadata, &text).unwrap();
+    remove_manifest(folder.path());
     let text = fs::read_to_string(&metadata).unwrap();
     fs::write(
         &metadata,

@@ -144,7 +144,7 @@ fn summary_metadata_and_files_add_up() {
         let summary = outcome.json();
         let text = std::fs::read_to_string(folder.join("metadata.yaml")).unwrap();
         let metadata: BTreeMap<&str, &str> = text.lines().filter_map(|line| line.split_once(": ")).collect();
-        let keys = "byte-count cluster-created compression created encryption KEY file-count finished from namespace \
+        let keys = "byte-count cluster-created compression created encryption KEY file-count finished from manifest-hash namespace \
                     record-count secondary-index-count selection udf-count";
         let keys = keys.replace("KEY ", if name == "plain" { "" } else { "encryption-key " });
         assert_eq!(metadata.keys().copied().collect::<Vec<_>>().join(" "), keys);
@@ -152,7 +152,7 @@ fn summary_metadata_and_files_add_up() {
             let said = &summary[*key];
             let said = said.as_str().map_or_else(|| said.to_string(), str::to_owned);
             assert!(
-                ["encryption-key", "from", "selection"].contains(key) || said == *value,
+                ["encryption-key", "from", "manifest-hash", "selection"].contains(key) || said == *value,
                 "{key}: {said} and {value}"
             );
         }

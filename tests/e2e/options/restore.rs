@@ -4,7 +4,7 @@ use std::fs;
 
 use super::{Backups, SETS, load};
 use crate::raw::{Raw, read, same};
-use crate::support::{Dump, Server, abs};
+use crate::support::{Dump, Server, abs, remove_manifest};
 
 /// Which records a case takes.
 type Chosen = fn(&Raw) -> bool;
@@ -76,6 +76,7 @@ fn namespaces() {
     load(&server, 0..100);
     let before = read(&server);
     server.backup(&backups.at("b"), &[]).ok();
+    remove_manifest(&backups.at("b"));
     server.wipe();
     // The text says another namespace from here on; its name has another length.
     let folder = backups.at("elsewhere");
@@ -121,6 +122,7 @@ fn a_backup_that_is_not_whole() {
     load(&server, 0..400);
     let folder = backups.at("b");
     server.backup(&folder, &["--parallel", "2"]).ok();
+    remove_manifest(&folder);
     let metadata = folder.join("metadata.yaml");
     let original = fs::read_to_string(&metadata).unwrap();
     let restore = || {
@@ -172,6 +174,7 @@ fn what_is_left_of_a_file_is_restored() {
     for (name, options) in [("plain", &[][..]), ("packed", &["--compress", "zstd"])] {
         let folder = backups.at(name);
         server.backup(&folder, &[&["--parallel", "1"], options].concat()).ok();
+        remove_manifest(&folder);
         let files = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
         let files = files.filter(|path| path.extension().is_some_and(|extension| extension == "asb"));
         let file = files.max_by_key(|path| path.metadata().unwrap().len()).unwrap();
@@ -216,6 +219,7 @@ fn files_in_folders() {
     let before = read(&server);
     let folder = backups.at("routine/backup/1/data/ns");
     server.backup(&folder, &["--parallel", "4"]).ok();
+    remove_manifest(&folder);
     fs::write(backups.at("routine/notes.txt"), "not a backup").unwrap();
     fs::write(folder.join("x.asb.tmp"), "not a backup").unwrap();
     server.wipe();

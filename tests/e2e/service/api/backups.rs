@@ -51,7 +51,8 @@ fn is_true(home: &Home, kind: &str, backup: &Value) {
     there.retain(|name| name.starts_with(&folder));
     assert_eq!(there.iter().filter(|name| name.ends_with("/metadata.yaml")).count(), 1, "{there:?}");
     let data: Vec<_> = there.iter().filter(|name| is_data(name)).collect();
-    assert_eq!(data.len() + 1, there.len(), "{there:?}");
+    // And the manifest.
+    assert_eq!(data.len() + 2, there.len(), "{there:?}");
     assert_eq!(backup["file-count"], data.len());
     let bytes: usize = data.iter().map(|name| home.read(name).len()).sum();
     assert_eq!(backup["byte-count"], bytes);

@@ -11,7 +11,7 @@ use crate::faults::empty;
 use crate::raw::{self, Raw, integer};
 use crate::service::place::{Place, on_every_storage};
 use crate::service::support::{ROUTINE, Service, configuration};
-use crate::support::Server;
+use crate::support::{Server, remove_manifest};
 
 on_every_storage!(
     every_moment_of_a_differential_chain_comes_back,
@@ -230,6 +230,7 @@ fn backups_of_unknown_bins_are_put_together() {
     service.backup("full", "routine");
     for name in files(&home.storage()).iter().filter(|name| name.ends_with("metadata.yaml")) {
         let path = home.storage().join(name);
+        remove_manifest(path.parent().unwrap());
         let text = std::fs::read_to_string(&path).unwrap();
         let lines: Vec<_> = text.lines().filter(|line| !line.starts_with("selection: ")).collect();
         assert!(lines.len() + 1 == text.lines().count(), "{text}");
