@@ -22,6 +22,7 @@ const DEFAULT_FILE_LIMIT_MB: u32 = 250;
 /// 1024.
 const MOST_FILES: NonZeroU32 = NonZeroU32::MIN.saturating_add(most::FILES as u32 - 1);
 const DEFAULT_OVERLAP_MS: u32 = 10_000;
+const DEFAULT_CHECKPOINT_MS: u32 = 60_000;
 
 /// The document `dto.BackupPolicy`. Every key is optional; [`BackupPolicy::check`] gives what they mean.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
@@ -122,6 +123,11 @@ pub struct BackupPolicy {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<FileHash>, inline, default = "blake3")]
     pub file_hash: Option<String>,
+    /// The time between checkpoints of a running backup in milliseconds (ours); 60,000 by default, 0 for none. After a failure
+    /// the backup goes on from its last checkpoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(default = 60000, minimum = 0, maximum = 86_400_000)]
+    pub checkpoint_interval: Option<i64>,
 }
 
 words! {
@@ -185,6 +191,8 @@ pub struct BackupSettings {
     pub allow_masked: bool,
     /// The hash of each whole file.
     pub file_hash: FileHash,
+    /// The time between checkpoints; zero for none.
+    pub checkpoint_interval: Duration,
 }
 
 impl Default for BackupSettings {
@@ -260,6 +268,12 @@ impl BackupPolicy {
             overlap: check.milliseconds("overlap", self.overlap, DEFAULT_OVERLAP_MS, 0..=most::WAIT),
             allow_masked: yes(self.allow_masked),
             file_hash: check.word("file-hash", self.file_hash.as_deref()),
+            checkpoint_interval: check.milliseconds(
+                "checkpoint-interval",
+                self.checkpoint_interval,
+                DEFAULT_CHECKPOINT_MS,
+                0..=most::WAIT,
+            ),
         }
     }
 }
@@ -298,7 +312,7 @@ mod tests {
 
     #[test]
     fn every_key_of_the_api_is_understood_and_written_back() {
-        let document = r#"{"parallel":1,"parallel-write":2,"socket-timeout":1000,"total-timeout":2000,"retry-policy":{"base-timeout":1,"multiplier":1.5,"max-retries":3},"retention":{"full":2,"incremental":1},"sealed":true,"no-records":true,"no-indexes":true,"no-udfs":true,"bandwidth":10000,"records-per-second":1000,"file-limit":50000000,"encryption":{"mode":"AES128","key-file":"/k"},"compression":{"mode":"ZSTD","level":20},"concurrent-incremental":true,"with-cluster-configuration":true,"max-concurrent-nodes":4,"use-scan-compression":false,"compact":true,"incr-mode":"cumulative","overlap":5,"allow-masked":true,"file-hash":"sha256"}"#;
+        let document = r#"{"parallel":1,"parallel-write":2,"socket-timeout":1000,"total-timeout":2000,"retry-policy":{"base-timeout":1,"multiplier":1.5,"max-retries":3},"retention":{"full":2,"incremental":1},"sealed":true,"no-records":true,"no-indexes":true,"no-udfs":true,"bandwidth":10000,"records-per-second":1000,"file-limit":50000000,"encryption":{"mode":"AES128","key-file":"/k"},"compression":{"mode":"ZSTD","level":20},"concurrent-incremental":true,"with-cluster-configuration":true,"max-concurrent-nodes":4,"use-scan-compression":false,"compact":true,"incr-mode":"cumulative","overlap":5,"allow-masked":true,"file-hash":"sha256","checkpoint-interval":0}"#;
         let policy = read(document);
         assert_eq!(serde_json::to_string(&policy).unwrap(), document);
         let settings = policy.check("p").unwrap();
@@ -307,6 +321,7 @@ mod tests {
         assert!(!settings.records && settings.sealed && settings.compact && settings.allow_masked);
         assert_eq!(settings.incremental_mode, IncrementalMode::Cumulative);
         assert_eq!((settings.overlap, settings.file_hash), (Duration::from_millis(5), FileHash::Sha256));
+        assert_eq!(settings.checkpoint_interval, Duration::ZERO);
         assert_eq!(settings.bandwidth.map(Bandwidth::bytes_per_second), Some(10_000 << 20));
         assert_eq!(settings.max_concurrent_nodes.map(NonZeroU32::get), Some(4));
         assert_eq!(

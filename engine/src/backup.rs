@@ -1,14 +1,13 @@
 //! One attempt at a backup of one namespace.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use abs_asb::{Encoder, Udf, Version};
 use abs_cluster::{
-    Cluster, ClusterError, Indexes, Masking, Node, PARTITIONS, PartitionCursor, PartitionMap, ScanFilter,
-    ScanRequest,
+    Cluster, ClusterError, Indexes, Masking, Node, PARTITIONS, PartitionMap, ScanFilter, ScanRequest,
 };
 use abs_storage::{ObjectPath, Storage};
 use chrono::{DateTime, SubsecRound as _, Utc};
@@ -16,6 +15,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::catalog::ChainTraits;
+use crate::checkpoint::{Checkpoints, DefinitionCounts, RunOptions, Saved, ranges};
+use crate::cursors::{Cursors, Extent};
 use crate::error::EngineError;
 use crate::estimate::{Selection, density, expect, keep_expected};
 use crate::folder::RunFolder;
@@ -59,11 +60,15 @@ pub struct BackupRun {
     pub(crate) progress: Arc<BackupProgress>,
     pub(crate) outcome: Arc<Outcome>,
     pub(crate) pipe: BlockPipe,
+    pub(crate) cursors: Arc<Cursors>,
     files: Arc<WriteJob>,
-    writers: Mutex<Option<JoinHandle<()>>>,
-    created: DateTime<Utc>,
-    indexes: Indexes,
-    udf_count: u64,
+    /// The writers and the checkpoints.
+    tasks: Mutex<Option<JoinHandle<()>>>,
+    /// There are to be no more checkpoints.
+    scanned: CancellationToken,
+    options: RunOptions,
+    /// Names of indexes that were left out, and why.
+    unknown: Vec<(String, String)>,
     masking: MaskingOutcome,
     nodes: NodesBefore,
 }
@@ -71,8 +76,9 @@ pub struct BackupRun {
 impl BackupRun {
     /// Begins a backup into an empty `folder`: asks the cluster what there is, writes the definitions of indexes and the
     /// UDF modules, and starts the file writers. It waits first until `limits` let it write a file. `created` is the
-    /// backup's time; `progress` is of this run alone. When it fails nothing is left behind. Must run on a multi-threaded
-    /// runtime, to its end: to give up, cancel `cancel`.
+    /// backup's time; `progress` is of this run alone. When an earlier attempt of this process failed for a reason that may
+    /// pass, and left a checkpoint in `folder`, it goes on from there. Must run on a multi-threaded runtime, to its end: to
+    /// give up, cancel `cancel`.
     #[expect(clippy::too_many_arguments, reason = "each of them is another thing")]
     pub async fn begin(
         cluster: &Cluster,
@@ -86,7 +92,15 @@ impl BackupRun {
     ) -> Result<(Arc<Self>, PartitionQueue), EngineError> {
         let created = created.trunc_subsecs(3);
         let mut plan = plan.clone();
-        if plan.sealed {
+        let saved = cancel.run_until_cancelled(RunFolder::saved(storage, folder, plan.encryption.as_ref()));
+        let saved = saved.await.unwrap_or(Err(EngineError::Canceled))?;
+        let saved = saved.filter(|saved| saved.options.fits(&plan, created));
+        if let Some(Saved { options, .. }) = &saved {
+            (plan.from, plan.modified_after) = (options.from, options.modified_after);
+            plan.modified_before = options.modified_before;
+            (plan.compact, plan.compression) = (options.compact, options.compression);
+            plan.file_hash = options.file_hash;
+        } else if plan.sealed {
             // What was written until now is not newer than the clock that is furthest ahead.
             let now = plan.cluster_time.and_then(|time| DateTime::from_timestamp_millis(time.latest));
             let now = now.unwrap_or(created);
@@ -94,7 +108,7 @@ impl BackupRun {
         }
         let request = scan_request(&plan)?;
         // Questions may be dropped at any moment, unlike writes.
-        let asked = cancel.run_until_cancelled(ask(cluster, &plan, limits, progress)).await;
+        let asked = cancel.run_until_cancelled(ask(cluster, &plan, saved.as_ref(), limits, progress)).await;
         let Answers { density, partitions, writers, map, indexes, udfs, masking, nodes } =
             asked.unwrap_or(Err(EngineError::Canceled))?;
         let limits = &limits.job;
@@ -102,7 +116,7 @@ impl BackupRun {
         let encoder = Encoder::new(&plan.namespace, plan.compact);
         let outcome = Arc::new(Outcome::new(cancel));
         let files = Arc::new(WriteJob {
-            folder: claim(storage, folder, created, &outcome).await?,
+            folder: claim(storage, folder, created, saved.as_ref(), &plan, &outcome).await?,
             namespace: plan.namespace.clone(),
             encoder: encoder.clone(),
             compression: plan.compression,
@@ -113,15 +127,40 @@ impl BackupRun {
             progress: Arc::clone(progress),
             outcome,
             next_file: AtomicU64::new(1),
+            writers: tokio::sync::Mutex::default(),
         });
-        if let Err(e) = write_definitions(&plan, &files, &indexes, &udfs).await {
-            files.clean_up().await;
-            return Err(e);
-        }
+        let mut masking = masking;
+        let options = if let Some(saved) = &saved {
+            masking.masked |= saved.options.masked;
+            progress.resume(saved.records(), saved.bytes(), saved.files.len() as u64);
+            saved.options.clone()
+        } else {
+            let options = run_options(&plan, created, &partitions, &indexes, &udfs, masking.masked);
+            let described = async {
+                let (job, options) = (Arc::clone(&files), options.clone());
+                let put = async move { job.folder.describe(&options, job.encryption.as_ref()).await };
+                let put = files.outcome.in_time(tokio::spawn(put)).await.ok_or(EngineError::Canceled)?;
+                put.map_err(|e| EngineError::Worker(e.to_string()))??;
+                write_definitions(&plan, &files, &indexes, &udfs).await
+            };
+            if let Err(e) = described.await {
+                files.clean_up().await;
+                return Err(e);
+            }
+            options
+        };
+        let all = partitions.len();
+        let extents = partitions.iter().map(|&id| {
+            let saved = saved.as_ref().and_then(|saved| saved.extents.get(&id));
+            (id, saved.copied().unwrap_or(Extent::UpTo(None)))
+        });
+        let cursors = Arc::new(Cursors::new(extents));
+        let left: Vec<_> = cursors.left();
+        progress.partitions_done.fetch_add((all - left.len()) as u64, Relaxed);
 
-        if Selection::of(&plan) != Selection::Unknown && !partitions.is_empty() {
+        if Selection::of(&plan) != Selection::Unknown && !left.is_empty() {
             let (progress, outcome) = (Arc::clone(progress), Arc::clone(&files.outcome));
-            tokio::spawn(keep_expected(cluster.clone(), plan.clone(), partitions.len(), progress, outcome));
+            tokio::spawn(keep_expected(cluster.clone(), plan.clone(), all, progress, outcome));
         }
         let queue = QueueSetup {
             namespace: plan.namespace.clone(),
@@ -134,13 +173,32 @@ impl BackupRun {
                 rate => u64::from(rate).div_ceil(plan.parallel.max(1) as u64),
             },
             progress: Arc::clone(progress),
+            cursors: Arc::clone(&cursors),
             stop: files.outcome.stop.clone(),
         };
-        let queue = PartitionQueue::new(queue, partitions, map);
+        let queue = PartitionQueue::new(queue, left, map);
         let (full_in, full_out) = async_channel::bounded(writers);
         let (empty_in, empty_out) = async_channel::bounded(plan.parallel.max(1) + 2 * writers);
         let writers =
             Writers { first: writers, most: plan.parallel_write.max(1), of_job: Arc::clone(&limits.writers) };
+        let checkpoints = Checkpoints::new(
+            Arc::clone(&files),
+            Arc::clone(&cursors),
+            full_in.clone(),
+            plan.checkpoint_interval,
+        );
+        let scanned = CancellationToken::new();
+        let tasks = tokio::spawn({
+            let (job, scanned) = (Arc::clone(&files), scanned.clone());
+            async move {
+                let writers = write_all(&job, writers, full_out, empty_in);
+                tokio::join!(writers, checkpoints.keep(scanned));
+                // Also of a run that is dropped.
+                if job.outcome.stop.is_cancelled() && !job.is_resumable() {
+                    job.clean_up().await;
+                }
+            }
+        });
         let run = Self {
             cluster: cluster.clone(),
             request,
@@ -149,16 +207,12 @@ impl BackupRun {
             progress: Arc::clone(progress),
             outcome: Arc::clone(&files.outcome),
             pipe: BlockPipe { full: full_in, empty: empty_out },
-            writers: Mutex::new(Some(tokio::spawn(write_all(
-                Arc::clone(&files),
-                writers,
-                full_out,
-                empty_in,
-            )))),
+            cursors,
             files,
-            created,
-            indexes,
-            udf_count: udfs.len() as u64,
+            tasks: Mutex::new(Some(tasks)),
+            scanned,
+            options,
+            unknown: indexes.unknown,
             masking,
             nodes,
             plan,
@@ -177,6 +231,12 @@ impl BackupRun {
         self.masking.warning.as_slice()
     }
 
+    /// The counters of the run.
+    #[must_use]
+    pub fn progress(&self) -> &BackupProgress {
+        &self.progress
+    }
+
     /// True when the run failed, was canceled, or has ended.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
@@ -184,8 +244,9 @@ impl BackupRun {
     }
 
     /// Ends the run, also a failed or canceled one: waits for the file writers and writes metadata.yaml last, which makes
-    /// the backup exist. Unless the queue is done and nothing failed, everything the run wrote is deleted and the first
-    /// error returned. Await it to its end: a future that is dropped cannot clean up behind itself.
+    /// the backup exist. Unless the queue is done and nothing failed, the first error is returned, and everything the run
+    /// wrote is deleted; but when the error may pass and there is a checkpoint, that stays for another attempt, or for
+    /// [`discard`](crate::discard). Await it to its end: a future that is dropped cannot clean up behind itself.
     pub async fn finish(&self, queue: PartitionQueue) -> Result<BackupReport, EngineError> {
         if !queue.is_done() {
             self.fail(EngineError::Canceled);
@@ -200,17 +261,25 @@ impl BackupRun {
     }
 
     async fn end(&self) -> Result<BackupReport, EngineError> {
+        self.scanned.cancel();
         self.pipe.full.close();
-        let writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(writers) = writers
-            && let Err(e) = writers.await
+        let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(tasks) = tasks
+            && let Err(e) = tasks.await
         {
             self.fail(EngineError::Worker(e.to_string()));
         }
+        let had_checkpoint = self.files.folder.has_checkpoint();
+        let is_resumable = self.files.is_resumable();
         let result = match self.publish().await {
             Some(Ok(report)) if !report.empty => {
                 self.files.folder.keep();
                 Ok(report)
+            }
+            Some(Err(e))
+                if is_resumable || (had_checkpoint && e.is_transient() && !self.outcome.is_canceled()) =>
+            {
+                Err(e)
             }
             Some(result) => {
                 self.files.clean_up().await;
@@ -261,31 +330,25 @@ impl BackupRun {
     async fn publish(&self) -> Option<Result<BackupReport, EngineError>> {
         let plan = &self.plan;
         let progress = self.progress.snapshot();
-        let ChainTraits { selection, encryption, encryption_key } = plan.chain_traits();
+        let (records, bytes, files) = self.files.folder.totals();
+        let RunOptions { definitions, .. } = &self.options;
         let metadata = Metadata {
-            created: self.created,
+            created: self.options.created,
             finished: Utc::now().trunc_subsecs(3),
             from: plan.from.or(plan.modified_after).unwrap_or_else(Metadata::no_lower_bound),
             namespace: plan.namespace.clone(),
-            record_count: progress.records_written,
-            byte_count: progress.bytes_written,
-            file_count: progress.files,
-            secondary_index_count: self.indexes.secondary.len() as u64,
-            udf_count: self.udf_count,
+            record_count: records,
+            byte_count: bytes,
+            file_count: files,
+            secondary_index_count: definitions.secondary_indexes,
+            udf_count: definitions.udfs,
             compression: if plan.compression.is_some() { "ZSTD" } else { "NONE" }.to_owned(),
-            encryption,
-            set_indexes: self
-                .indexes
-                .sets
-                .iter()
-                .map(|index| (index.name.clone(), index.set.clone()))
-                .collect(),
-            selection: Some(selection),
-            encryption_key,
+            encryption: self.options.encryption.clone(),
+            set_indexes: definitions.set_indexes.clone(),
+            selection: Some(self.options.selection.clone()),
+            encryption_key: self.options.encryption_key.clone(),
             from_bound: plan.modified_after.filter(|_| plan.from.is_some()),
-            cluster_created: plan
-                .cluster_time
-                .and_then(|time| DateTime::from_timestamp_millis(time.earliest)),
+            cluster_created: self.options.cluster_created,
             masked: self.masking.masked,
             manifest_hash: None,
         };
@@ -294,7 +357,7 @@ impl BackupRun {
             return Some(Err(e));
         }
         let mut warnings = self.warnings().to_vec();
-        let unknown = self.indexes.unknown.iter();
+        let unknown = self.unknown.iter();
         warnings.extend(unknown.map(|(name, why)| format!("index {name} was left out: {why}")));
         warnings.extend(self.check_sealed(metadata.record_count));
         match self.check_nodes().await {
@@ -327,10 +390,15 @@ async fn claim(
     storage: &Arc<dyn Storage>,
     folder: &ObjectPath,
     created: DateTime<Utc>,
+    go_on: Option<&Saved>,
+    plan: &BackupPlan,
     outcome: &Outcome,
 ) -> Result<RunFolder, EngineError> {
     let (storage, folder) = (Arc::clone(storage), folder.clone());
-    let mut claim = tokio::spawn(async move { RunFolder::claim(&storage, &folder, created).await });
+    let (saved, key) = (go_on.cloned(), plan.encryption.clone());
+    let mut claim = tokio::spawn(async move {
+        RunFolder::claim(&storage, &folder, created, saved.as_ref(), key.as_ref()).await
+    });
     if let Some(claimed) = outcome.in_time(&mut claim).await {
         return claimed.map_err(|e| EngineError::Worker(e.to_string()))?;
     }
@@ -346,7 +414,8 @@ async fn claim(
 struct Answers {
     /// Records of a partition, on average.
     density: f64,
-    partitions: Vec<PartitionCursor>,
+    /// In the order of their ids.
+    partitions: Vec<u16>,
     /// Files that it may write at a time.
     writers: usize,
     map: PartitionMap,
@@ -367,6 +436,7 @@ struct MaskingOutcome {
 async fn ask(
     cluster: &Cluster,
     plan: &BackupPlan,
+    saved: Option<&Saved>,
     limits: &NamespaceLimits,
     progress: &BackupProgress,
 ) -> Result<Answers, EngineError> {
@@ -376,8 +446,12 @@ async fn ask(
     let before = || NodesBefore::ask(cluster, &plan.namespace, statistics);
     let nodes = limits.nodes.get_or_try_init(before).await?.clone();
     let masking = check_masking(cluster, plan).await?;
-    let partitions = choose(cluster, plan).await?;
-    let partitions = if plan.no_records { Vec::new() } else { partitions };
+    let partitions = match saved {
+        // Nodes may have other partitions by now.
+        Some(saved) => saved.extents.keys().copied().collect(),
+        None if plan.no_records => Vec::new(),
+        None => choose(cluster, plan).await?,
+    };
     if Selection::of(plan) != Selection::Unknown {
         expect(density, partitions.len(), progress);
     }
@@ -431,7 +505,7 @@ async fn check_masking(cluster: &Cluster, plan: &BackupPlan) -> Result<MaskingOu
 }
 
 /// The partitions that a plan asks for, in the order of their ids.
-async fn choose(cluster: &Cluster, plan: &BackupPlan) -> Result<Vec<PartitionCursor>, EngineError> {
+async fn choose(cluster: &Cluster, plan: &BackupPlan) -> Result<Vec<u16>, EngineError> {
     let namespace = &plan.namespace;
     let mut ids: Vec<u16> = match &plan.partitions {
         PartitionChoice::All => (0..PARTITIONS).collect(),
@@ -462,13 +536,45 @@ async fn choose(cluster: &Cluster, plan: &BackupPlan) -> Result<Vec<PartitionCur
         Some(&last) if last >= PARTITIONS => {
             Err(EngineError::Plan(format!("partition {last} does not exist: the last one is 4095")))
         }
-        _ => Ok(ids.into_iter().map(PartitionCursor::from).collect()),
+        _ => Ok(ids),
+    }
+}
+
+fn run_options(
+    plan: &BackupPlan,
+    created: DateTime<Utc>,
+    partitions: &[u16],
+    indexes: &Indexes,
+    udfs: &[Udf],
+    masked: bool,
+) -> RunOptions {
+    let ChainTraits { selection, encryption, encryption_key } = plan.chain_traits();
+    RunOptions {
+        namespace: plan.namespace.clone(),
+        created,
+        from: plan.from,
+        modified_after: plan.modified_after,
+        modified_before: plan.modified_before,
+        cluster_created: plan.cluster_time.and_then(|time| DateTime::from_timestamp_millis(time.earliest)),
+        selection,
+        partitions: ranges(partitions),
+        compact: plan.compact,
+        compression: plan.compression,
+        encryption,
+        encryption_key,
+        file_hash: plan.file_hash,
+        definitions: DefinitionCounts {
+            secondary_indexes: indexes.secondary.len() as u64,
+            udfs: udfs.len() as u64,
+            set_indexes: indexes.sets.iter().map(|index| (index.name.clone(), index.set.clone())).collect(),
+        },
+        masked,
     }
 }
 
 async fn write_definitions(
     plan: &BackupPlan,
-    files: &WriteJob,
+    files: &Arc<WriteJob>,
     indexes: &Indexes,
     udfs: &[Udf],
 ) -> Result<(), EngineError> {
@@ -477,7 +583,7 @@ async fn write_definitions(
     }
     let expressions = indexes.secondary.iter().any(|index| index.expression.is_some());
     let version = if expressions { Version::V3_2 } else { Version::V3_1 };
-    let mut file = files.begin("metadata", version, true).await?;
+    let mut file = files.begin("metadata", version, true, 0).await?;
     let mut text = Vec::new();
     for index in &indexes.secondary {
         files.encoder.index(index, &mut text);

@@ -1,7 +1,7 @@
 //! The folder that a run writes to: claimed, filled, published or cleaned up.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,10 +9,11 @@ use abs_asb::EncryptionKey;
 use abs_storage::{ObjectPath, Storage};
 use chrono::{DateTime, Utc};
 
+use crate::checkpoint::{CHECKPOINTS, RunOptions, Saved, Step, start_text};
 use crate::claimant::Claimant;
 use crate::error::EngineError;
 use crate::files::is_data;
-use crate::manifest::{FileEntry, MANIFEST_FILE, Manifest};
+use crate::manifest::{FileEntry, MANIFEST_FILE, Manifest, seal};
 use crate::metadata::{METADATA_FILE, Metadata};
 use crate::sums::hex;
 
@@ -53,6 +54,15 @@ fn is_left_over(text: &str) -> bool {
     this && number.is_some_and(|number| !used(number))
 }
 
+/// The files of a run that are there for good.
+#[derive(Debug, Default)]
+struct Sealed {
+    /// Those that a checkpoint holds.
+    saved: Vec<FileEntry>,
+    /// The others, with the number of checkpoints begun before them.
+    fresh: Vec<(u64, FileEntry)>,
+}
+
 /// The folder of one run.
 #[derive(Debug)]
 pub(crate) struct RunFolder {
@@ -64,18 +74,49 @@ pub(crate) struct RunFolder {
     _number: Number,
     /// Files that are there, or are about to be, and their sizes; `None` when the folder is not ours any more.
     visible: Mutex<Option<Vec<(ObjectPath, u64)>>>,
+    /// The id of the run.
+    run: String,
+    /// 1 for the first attempt at the run, and one more for each that went on.
+    pub generation: u32,
     /// The files that are there for good.
-    sealed: Mutex<Vec<FileEntry>>,
-    /// Held while metadata.yaml is written: nothing is deleted before it is known whether that was done.
+    sealed: Mutex<Sealed>,
+    /// Checkpoints begun.
+    epoch: AtomicU64,
+    /// The number of the next checkpoint object; 0 before the run is described.
+    next_step: AtomicU64,
+    /// Held while a checkpoint, the manifest or metadata.yaml is written: nothing is deleted before it is known whether that
+    /// was done.
     publishing: tokio::sync::Mutex<()>,
+    /// Whether such an object is on its way.
+    putting: AtomicBool,
 }
 
 impl RunFolder {
-    /// Takes a folder that must be empty. Of several runs at the same moment, in whatever processes, one gets it.
+    /// What an earlier attempt of this process left in a folder that another can go on with.
+    pub(crate) async fn saved(
+        storage: &Arc<dyn Storage>,
+        path: &ObjectPath,
+        key: Option<&EncryptionKey>,
+    ) -> Result<Option<Saved>, EngineError> {
+        let claim = join(path, CLAIM_FILE)?;
+        match storage.get(&claim, CLAIM_LIMIT).await {
+            Ok(text) if is_left_over(&String::from_utf8_lossy(&text)) => {
+                Saved::load(storage, path, key).await
+            }
+            Ok(_) => Ok(None),
+            Err(e) if e.is_not_found() => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Takes a folder that must be empty, or hold what an earlier attempt of this process left: that is deleted unless it is
+    /// to `go_on`. Of several runs at the same moment, in whatever processes, one gets it.
     pub(crate) async fn claim(
         storage: &Arc<dyn Storage>,
         path: &ObjectPath,
         created: DateTime<Utc>,
+        go_on: Option<&Saved>,
+        key: Option<&EncryptionKey>,
     ) -> Result<Self, EngineError> {
         let number = Number::new();
         let by = Claimant::this().map(|claimant| format!(" by {claimant}")).unwrap_or_default();
@@ -87,14 +128,25 @@ impl RunFolder {
             text: format!("a backup that began at {began} is being written here, number {} {by}\n", number.0),
             _number: number,
             visible: Mutex::default(),
+            run: go_on.map_or_else(run_id, |saved| Ok(saved.run.clone()))?,
+            generation: go_on.map_or(1, |saved| saved.generation + 1),
             sealed: Mutex::default(),
+            epoch: AtomicU64::new(0),
+            next_step: AtomicU64::new(0),
             publishing: tokio::sync::Mutex::default(),
+            putting: AtomicBool::new(false),
         };
         let not_empty = || EngineError::NotEmpty { folder: place(&**storage, path) };
         // A folder in use is not even touched.
         if !folder.holds_only(None).await? {
             match folder.claimed_text().await? {
-                Some(text) if is_left_over(&text) => folder.wipe().await?,
+                Some(text) if is_left_over(&text) => match go_on {
+                    Some(saved) => {
+                        folder.take_over(saved, key).await?;
+                        return Ok(folder);
+                    }
+                    None => wipe(&**storage, path).await?,
+                },
                 Some(text) => return Err(folder.claimed(&text)),
                 None => return Err(not_empty()),
             }
@@ -111,6 +163,95 @@ impl RunFolder {
                 other.and(Err(not_empty()))
             }
         }
+    }
+
+    /// Goes on with what an earlier attempt left: what the checkpoints do not hold is deleted.
+    async fn take_over(&self, saved: &Saved, key: Option<&EncryptionKey>) -> Result<(), EngineError> {
+        *self.visible() = Some(Vec::new());
+        self.storage.put(&self.claim, self.text.as_bytes()).await?;
+        // The attempt may have failed when all but its last answer was there.
+        for name in [METADATA_FILE, MANIFEST_FILE] {
+            self.storage.delete_prefix(&join(&self.path, name)?).await?;
+        }
+        self.storage.delete_unfinished(&self.path, Duration::ZERO).await?;
+        self.check_files(&saved.files).await?;
+        let below = join(&self.path, CHECKPOINTS)?;
+        for object in self.storage.list(&below, false).await?.objects {
+            let number =
+                object.path.name().strip_suffix(".json").and_then(|number| number.parse::<u64>().ok());
+            if number.is_none_or(|number| number > saved.last) {
+                self.storage.delete_prefix(&object.path).await?;
+            }
+            self.note(object.path, object.size);
+        }
+        for file in &saved.files {
+            self.note(join(&self.path, &file.name)?, file.size);
+        }
+        self.sealed().saved.clone_from(&saved.files);
+        self.next_step.store(saved.last + 1, Relaxed);
+        self.put_step(&Step::taken_over(self.generation), key).await
+    }
+
+    /// Writes what the run is; from then on checkpoints can be written.
+    pub(crate) async fn describe(
+        &self,
+        options: &RunOptions,
+        key: Option<&EncryptionKey>,
+    ) -> Result<(), EngineError> {
+        let _publishing = self.publishing.lock().await;
+        let text = start_text(&self.run, options, key)?;
+        self.put(&format!("{CHECKPOINTS}/0.json"), text.as_bytes()).await?;
+        self.next_step.store(1, Relaxed);
+        Ok(())
+    }
+
+    /// Writes the next checkpoint. One that could not be written is written again.
+    pub(crate) async fn put_step(&self, step: &Step, key: Option<&EncryptionKey>) -> Result<(), EngineError> {
+        let _publishing = self.publishing.lock().await;
+        let number = self.next_step.load(Relaxed);
+        self.put(&format!("{CHECKPOINTS}/{number}.json"), seal(step, key)?.as_bytes()).await?;
+        self.next_step.store(number + 1, Relaxed);
+        Ok(())
+    }
+
+    /// Whether there is a checkpoint to go on from.
+    pub(crate) fn has_checkpoint(&self) -> bool {
+        !self.sealed().saved.is_empty()
+    }
+
+    /// The number of checkpoints begun.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.load(Relaxed)
+    }
+
+    /// Begins a checkpoint: the epoch of the files before it.
+    pub(crate) fn begin_epoch(&self) -> u64 {
+        self.epoch.fetch_add(1, Relaxed)
+    }
+
+    /// The files up to this epoch that no checkpoint holds.
+    pub(crate) fn sealed_until(&self, epoch: u64) -> Vec<FileEntry> {
+        let sealed = self.sealed();
+        sealed.fresh.iter().filter(|(of, _)| *of <= epoch).map(|(_, file)| file.clone()).collect()
+    }
+
+    /// Notes files that a checkpoint holds.
+    pub(crate) fn save(&self, files: Vec<FileEntry>) {
+        let mut sealed = self.sealed();
+        let saved: HashSet<_> = files.iter().map(|file| file.name.as_str()).collect();
+        sealed.fresh.retain(|(_, file)| !saved.contains(file.name.as_str()));
+        sealed.saved.extend(files);
+    }
+
+    /// Records, bytes and number of the files that are there for good.
+    pub(crate) fn totals(&self) -> (u64, u64, u64) {
+        let sealed = self.sealed();
+        let files = || sealed.saved.iter().chain(sealed.fresh.iter().map(|(_, file)| file));
+        (files().map(|file| file.records).sum(), files().map(|file| file.size).sum(), files().count() as u64)
+    }
+
+    fn sealed(&self) -> MutexGuard<'_, Sealed> {
+        self.sealed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn holds_only(&self, object: Option<&ObjectPath>) -> Result<bool, EngineError> {
@@ -142,9 +283,9 @@ impl RunFolder {
         self.visible().get_or_insert_default().push((path, size));
     }
 
-    /// Notes a file that is there for good.
-    pub(crate) fn seal(&self, file: FileEntry) {
-        self.sealed.lock().unwrap_or_else(PoisonError::into_inner).push(file);
+    /// Notes a file that is there for good, begun after so many checkpoints.
+    pub(crate) fn seal(&self, epoch: u64, file: FileEntry) {
+        self.sealed().fresh.push((epoch, file));
     }
 
     fn visible(&self) -> MutexGuard<'_, Option<Vec<(ObjectPath, u64)>>> {
@@ -160,22 +301,24 @@ impl RunFolder {
     ) -> Result<(), EngineError> {
         let _publishing = self.publishing.lock().await;
         let yaml = metadata.to_yaml().map_err(|e| EngineError::Plan(format!("{METADATA_FILE}: {e}")))?;
-        let files = std::mem::take(&mut *self.sealed.lock().unwrap_or_else(PoisonError::into_inner));
-        let (manifest, beside) = Manifest::new(run_id()?, yaml, files);
-        let sealed = manifest.seal(key)?;
+        let Sealed { mut saved, fresh } = std::mem::take(&mut *self.sealed());
+        saved.extend(fresh.into_iter().map(|(_, file)| file));
+        let (manifest, beside) = Manifest::new(self.run.clone(), yaml, saved);
+        let sealed = seal(&manifest, key)?;
         // Whoever took the claim for abandoned has deleted what it stood for.
         if self.claimed_text().await?.as_ref() != Some(&self.text) {
             *self.visible() = None;
             return Err(EngineError::Taken { folder: place(&*self.storage, &self.path) });
         }
-        self.check_files(&manifest).await?;
+        self.check_files(&manifest.files).await?;
         for (name, bytes) in &beside {
             self.put(name, bytes).await?;
         }
         self.put(MANIFEST_FILE, sealed.as_bytes()).await?;
         let yaml = Manifest::described(&manifest.metadata, sealed.as_bytes());
         self.put(METADATA_FILE, yaml.as_bytes()).await?;
-        // The backup is whole with it too.
+        // The backup is whole with them too.
+        let _ = self.storage.delete_prefix(&join(&self.path, CHECKPOINTS)?).await;
         let _ = self.storage.delete_prefix(&self.claim).await;
         Ok(())
     }
@@ -193,15 +336,23 @@ impl RunFolder {
     async fn put(&self, name: &str, content: &[u8]) -> Result<(), EngineError> {
         let path = join(&self.path, name)?;
         self.note(path.clone(), content.len() as u64);
-        Ok(self.storage.put(&path, content).await?)
+        self.putting.store(true, Relaxed);
+        let put = self.storage.put(&path, content).await;
+        self.putting.store(false, Relaxed);
+        Ok(put?)
     }
 
-    /// Looks whether every file of the manifest is there as it was written, and deletes the others: a restore of the folder
+    /// Whether a small object is on its way; it is waited for before anything is deleted.
+    pub(crate) fn is_putting(&self) -> bool {
+        self.putting.load(Relaxed)
+    }
+
+    /// Looks whether every one of these files is there as it was written, and deletes the others: a restore of the folder
     /// by a tool that knows no manifest would take them for a part of the backup.
-    async fn check_files(&self, manifest: &Manifest) -> Result<(), EngineError> {
+    async fn check_files(&self, files: &[FileEntry]) -> Result<(), EngineError> {
         let objects = self.storage.list(&self.path, false).await?.objects;
         let mut sizes: HashMap<_, _> = objects.into_iter().map(|object| (object.path, object.size)).collect();
-        for file in &manifest.files {
+        for file in files {
             let path = join(&self.path, &file.name)?;
             let what = match sizes.remove(&path) {
                 None => "is gone".to_owned(),
@@ -222,7 +373,7 @@ impl RunFolder {
         let _publishing = self.publishing.lock().await;
         let Some(visible) = self.visible().take() else { return };
         if !self.path.is_root() {
-            let _ = self.wipe().await;
+            let _ = wipe(&*self.storage, &self.path).await;
             return;
         }
         // In the root of a storage others may have put something meanwhile. The latest first: metadata.yaml, should it be
@@ -234,14 +385,25 @@ impl RunFolder {
             }
         }
     }
+}
 
-    /// Deletes all that is in the folder, metadata.yaml first: should it be there, it must not outlive a file it speaks of.
-    async fn wipe(&self) -> Result<(), EngineError> {
-        self.storage.delete_prefix(&join(&self.path, METADATA_FILE)?).await?;
-        self.storage.delete_prefix(&self.path).await?;
-        self.storage.delete_unfinished(&self.path, Duration::ZERO).await?;
-        Ok(())
+/// Deletes what a failed attempt of this process left in the folder of a backup for another one, if there is anything.
+pub async fn discard(storage: &Arc<dyn Storage>, folder: &ObjectPath) -> Result<(), EngineError> {
+    let claim = join(folder, CLAIM_FILE)?;
+    match storage.get(&claim, CLAIM_LIMIT).await {
+        Ok(text) if is_left_over(&String::from_utf8_lossy(&text)) => wipe(&**storage, folder).await,
+        Ok(_) => Ok(()),
+        Err(e) if e.is_not_found() => Ok(()),
+        Err(e) => Err(e.into()),
     }
+}
+
+/// Deletes all that is in a folder, metadata.yaml first: should it be there, it must not outlive a file it speaks of.
+async fn wipe(storage: &dyn Storage, folder: &ObjectPath) -> Result<(), EngineError> {
+    storage.delete_prefix(&join(folder, METADATA_FILE)?).await?;
+    storage.delete_prefix(folder).await?;
+    storage.delete_unfinished(folder, Duration::ZERO).await?;
+    Ok(())
 }
 
 /// The id of a run, of no other.
@@ -275,18 +437,18 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let storage: Arc<dyn Storage> = Arc::new(Local::new(place.path()));
         let path = ObjectPath::new("r/backup/1/data/test").unwrap();
-        let first = RunFolder::claim(&storage, &path, DateTime::UNIX_EPOCH).await.unwrap();
+        let first = RunFolder::claim(&storage, &path, DateTime::UNIX_EPOCH, None, None).await.unwrap();
         let file = path.join("0.asb").unwrap();
         storage.put(&file, b"begun").await.unwrap();
-        let error = RunFolder::claim(&storage, &path, DateTime::UNIX_EPOCH).await.unwrap_err();
+        let error = RunFolder::claim(&storage, &path, DateTime::UNIX_EPOCH, None, None).await.unwrap_err();
         assert!(matches!(error, EngineError::Claimed { .. }), "{error}");
         drop(first);
-        let again = RunFolder::claim(&storage, &path, DateTime::UNIX_EPOCH).await.unwrap();
+        let again = RunFolder::claim(&storage, &path, DateTime::UNIX_EPOCH, None, None).await.unwrap();
         assert!(storage.get(&file, 10).await.unwrap_err().is_not_found(), "what was left is gone");
         drop(again);
         let foreign = "a backup that began at 1 is being written here, number 0 by other pid:[1] 1 1\n";
         storage.put(&path.join(CLAIM_FILE).unwrap(), foreign.as_bytes()).await.unwrap();
-        let error = RunFolder::claim(&storage, &path, DateTime::UNIX_EPOCH).await.unwrap_err();
+        let error = RunFolder::claim(&storage, &path, DateTime::UNIX_EPOCH, None, None).await.unwrap_err();
         assert!(matches!(error, EngineError::Claimed { .. }), "{error}");
     }
 
@@ -300,11 +462,11 @@ mod tests {
         let cases: [(Option<&[u8]>, &str); 3] =
             [(None, "0_test_1.asb is gone"), (Some(b"cu"), "2 bytes instead of 3"), (Some(b"cut"), "")];
         for (left, part) in cases {
-            let folder = RunFolder::claim(&storage, &path, DateTime::UNIX_EPOCH).await.unwrap();
+            let folder = RunFolder::claim(&storage, &path, DateTime::UNIX_EPOCH, None, None).await.unwrap();
             for name in ["0_test_1.asb", "1_test_2.asb"] {
                 folder.note(path.join(name).unwrap(), 3);
                 storage.put(&path.join(name).unwrap(), b"cut").await.unwrap();
-                folder.seal(FileEntry::new(name.to_owned(), 3, 1, FileSums::default()));
+                folder.seal(0, FileEntry::new(name.to_owned(), 3, 1, FileSums::default()));
             }
             storage.put(&path.join("0_test_3.asb").unwrap(), b"of nobody").await.unwrap();
             storage.delete_prefix(&path.join("0_test_1.asb").unwrap()).await.unwrap();
@@ -332,7 +494,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let storage: Arc<dyn Storage> = Arc::new(Local::new(place.path()));
         let path = ObjectPath::new("r/backup/1/data/test").unwrap();
-        let folder = RunFolder::claim(&storage, &path, DateTime::UNIX_EPOCH).await.unwrap();
+        let folder = RunFolder::claim(&storage, &path, DateTime::UNIX_EPOCH, None, None).await.unwrap();
         storage.delete_prefix(&path).await.unwrap();
         let metadata = crate::catalog::testing::metadata("test", DateTime::UNIX_EPOCH, None);
         let error = folder.publish(&metadata, None).await.unwrap_err();

@@ -9,18 +9,19 @@ use std::sync::Arc;
 
 use abs_asb::EncryptionKey;
 use abs_storage::{ByteRange, ObjectInfo, ObjectPath, Storage};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::EngineError;
 use crate::folder::{join, place};
 use crate::metadata::{METADATA_FILE, Metadata};
-use crate::sums::{ChunkCheck, FileSums};
+use crate::sums::{ChunkCheck, FileSums, hex};
 
 /// The name of the file.
 pub(crate) const MANIFEST_FILE: &str = "manifest.json";
 
 /// The version of the format that is written. Readers refuse a later one.
-const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 1;
 
 /// The largest manifest that is read, in bytes: 10,000 files take 3 MB at most.
 const LIMIT: usize = 256 << 20;
@@ -135,47 +136,13 @@ impl Manifest {
         (Self { format: FORMAT, run, service, metadata, files }, beside)
     }
 
-    /// The text of the file.
-    pub(crate) fn seal(&self, key: Option<&EncryptionKey>) -> Result<String, EngineError> {
-        let text = serde_json::to_string(self);
-        let mut text = text.map_err(|e| EngineError::Plan(format!("{MANIFEST_FILE}: {e}")))?;
-        text.pop();
-        if let Some(key) = key {
-            let mac = key.mac(MAC_LABEL, text.as_bytes());
-            let _ = write!(text, ",\"mac\":\"{}\"", crate::sums::hex(&mac));
-        }
-        let checksum = hash(text.as_bytes());
-        let _ = writeln!(text, "{CHECKSUM}{checksum}\"}}");
-        Ok(text)
-    }
-
     /// Reads the text of a file; says what is wrong with it.
     pub(crate) fn open(text: &[u8]) -> Result<Self, String> {
-        let cut = || "it is not whole".to_owned();
-        let text = str::from_utf8(text).map_err(|_| cut())?;
-        let (body, checksum) = text.rsplit_once(CHECKSUM).ok_or_else(cut)?;
-        if checksum.strip_suffix("\"}\n") != Some(&hash(body.as_bytes())) {
-            return Err("its checksum differs".to_owned());
-        }
-        let manifest: Self = serde_json::from_str(text).map_err(|e| e.to_string())?;
+        let manifest: Self = open(text, None)?;
         if manifest.format > FORMAT {
             return Err(format!("it has format {}, and this version reads up to {FORMAT}", manifest.format));
         }
         Ok(manifest)
-    }
-
-    /// Says what is wrong with the authentication code in the text of a file, by the key of the backup.
-    pub(crate) fn authenticate(text: &[u8], key: &EncryptionKey) -> Result<(), String> {
-        let body = str::from_utf8(text).ok().and_then(|text| Some(text.rsplit_once(CHECKSUM)?.0));
-        let parts = body
-            .and_then(|body| body.rsplit_once(MAC))
-            .and_then(|(body, mac)| Some((body, mac.strip_suffix('"')?)));
-        let (body, mac) = parts.ok_or("it has no authentication code, although a key is given")?;
-        if key.verifies(MAC_LABEL, body.as_bytes(), mac) {
-            Ok(())
-        } else {
-            Err("it was changed, or made with another key".to_owned())
-        }
     }
 
     /// Reads and checks the manifest of the backup whose metadata.yaml, `text`, lies in `folder`. None for a backup without:
@@ -217,7 +184,7 @@ impl Manifest {
                 )
             });
         }
-        let authentic = key.map_or(Ok(()), |key| Self::authenticate(&sealed, key));
+        let authentic = key.map_or(Ok(()), |key| authenticate(&sealed, key));
         Ok(Some(Proof { manifest, authentic: authentic.map_err(|what| damaged(&path, &what)) }))
     }
 
@@ -284,6 +251,54 @@ impl From<ObjectInfo> for BackupFile {
     }
 }
 
+/// A document as the text of an object that ends with its checksum, and before that with its authentication code if there is
+/// a key.
+pub(crate) fn seal<T: Serialize>(document: &T, key: Option<&EncryptionKey>) -> Result<String, EngineError> {
+    let text = serde_json::to_string(document);
+    let mut text = text.map_err(|e| EngineError::Plan(format!("{MANIFEST_FILE}: {e}")))?;
+    text.pop();
+    if text.len() == 1 {
+        // Members are separated by commas.
+        text.push_str("\"format\":1");
+    }
+    if let Some(key) = key {
+        let mac = key.mac(MAC_LABEL, text.as_bytes());
+        let _ = write!(text, "{MAC}{}\"", hex(&mac));
+    }
+    let checksum = hash(text.as_bytes());
+    let _ = writeln!(text, "{CHECKSUM}{checksum}\"}}");
+    Ok(text)
+}
+
+/// Reads the text of an object; says what is wrong with it. With a key its authentication code is checked, too.
+pub(crate) fn open<T: DeserializeOwned>(text: &[u8], key: Option<&EncryptionKey>) -> Result<T, String> {
+    let (body, checksum) = split(text).ok_or("it is not whole")?;
+    if checksum.strip_suffix("\"}\n") != Some(&hash(body.as_bytes())) {
+        return Err("its checksum differs".to_owned());
+    }
+    if let Some(key) = key {
+        authenticate(text, key)?;
+    }
+    serde_json::from_slice(text).map_err(|e| e.to_string())
+}
+
+/// Says what is wrong with the authentication code of a text, by the key of the backup.
+fn authenticate(text: &[u8], key: &EncryptionKey) -> Result<(), String> {
+    let parts = split(text).and_then(|(body, _)| body.rsplit_once(MAC));
+    let parts = parts.and_then(|(body, mac)| Some((body, mac.strip_suffix('"')?)));
+    let (body, mac) = parts.ok_or("it has no authentication code, although a key is given")?;
+    if key.verifies(MAC_LABEL, body.as_bytes(), mac) {
+        Ok(())
+    } else {
+        Err("it was changed, or made with another key".to_owned())
+    }
+}
+
+/// What the checksum covers, and the rest.
+fn split(text: &[u8]) -> Option<(&str, &str)> {
+    str::from_utf8(text).ok()?.rsplit_once(CHECKSUM)
+}
+
 const CHECKSUM: &str = ",\"checksum\":\"";
 const MAC: &str = ",\"mac\":\"";
 
@@ -337,4 +352,87 @@ fn decode(text: &str) -> Option<Vec<u32>> {
 fn words(bytes: &[u8]) -> Option<Vec<u32>> {
     let (words, rest) = bytes.as_chunks();
     rest.is_empty().then(|| words.iter().map(|word| u32::from_le_bytes(*word)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use abs_asb::KeySize;
+    use abs_storage::Local;
+
+    use super::*;
+    use crate::sums::{CHUNK, Summer};
+
+    fn key(size: KeySize) -> EncryptionKey {
+        EncryptionKey::from_pem_or_base64(include_str!("../../tests/golden/test-key.b64"), size).unwrap()
+    }
+
+    fn entry(number: usize, chunks: usize) -> FileEntry {
+        let chunks: Vec<_> = (0..chunks as u32).map(|chunk| chunk.wrapping_mul(0x9e37_79b9)).collect();
+        let size = (chunks.len() * CHUNK) as u64;
+        let hash = Some(format!("blake3:{}", blake3::hash(&number.to_le_bytes()).to_hex()));
+        FileEntry::new(format!("7_namespace_{number}.asb"), size, 1_000_000, FileSums { chunks, hash })
+    }
+
+    /// Protects: the text is found to be another one, whatever of it was changed, with a key also by those who know how the
+    /// checksum is made.
+    #[test]
+    fn a_changed_text_is_found() {
+        let (manifest, beside) = Manifest::new("00".repeat(16), "a: b\n".to_owned(), vec![entry(1, 3)]);
+        assert!(beside.is_empty());
+        for key in [None, Some(key(KeySize::Aes128))] {
+            let text = seal(&manifest, key.as_ref()).unwrap();
+            assert_eq!(open::<Manifest>(text.as_bytes(), key.as_ref()).unwrap(), manifest);
+            for bit in 0..text.len() * 8 {
+                let mut changed = text.clone().into_bytes();
+                changed[bit / 8] ^= 1 << (bit % 8);
+                assert!(open::<Manifest>(&changed, None).is_err(), "bit {bit}");
+            }
+            for end in 0..text.len() {
+                assert!(open::<Manifest>(&text.as_bytes()[..end], None).is_err(), "{end}");
+            }
+        }
+        let (right, wrong) = (key(KeySize::Aes128), key(KeySize::Aes256));
+        let text = seal(&manifest, Some(&right)).unwrap();
+        assert_eq!(authenticate(text.as_bytes(), &right), Ok(()));
+        assert!(authenticate(text.as_bytes(), &wrong).unwrap_err().contains("another key"));
+        let forged = seal(&Manifest { run: "11".repeat(16), ..manifest.clone() }, Some(&wrong)).unwrap();
+        assert!(open::<Manifest>(forged.as_bytes(), Some(&right)).is_err());
+        let stripped = seal(&manifest, None).unwrap();
+        assert!(authenticate(stripped.as_bytes(), &right).unwrap_err().contains("no authentication code"));
+        let later = seal(&Manifest { format: FORMAT + 1, ..manifest }, None).unwrap();
+        assert!(Manifest::open(later.as_bytes()).unwrap_err().contains("has format 2"));
+    }
+
+    /// Protects: the manifest of many files stays small, and the checksums beside it are those of each file.
+    #[tokio::test]
+    async fn the_checksums_of_many_files_are_beside_the_manifest() {
+        let files: Vec<_> = (0..10_000).map(|number| entry(number, 250)).collect();
+        let (manifest, beside) = Manifest::new("00".repeat(16), String::new(), files);
+        assert!(seal(&manifest, Some(&key(KeySize::Aes256))).unwrap().len() <= 3_000_000);
+        assert_eq!(beside.iter().map(|(_, bytes)| bytes.len()).sum::<usize>(), 10_000 * 250 * 4);
+        assert!(beside.len() > 1 && beside.iter().all(|(_, bytes)| bytes.len() <= PER_OBJECT * 4));
+        let place = tempfile::tempdir().unwrap();
+        let storage = Local::new(place.path());
+        for (name, bytes) in &beside {
+            std::fs::write(place.path().join(name), bytes).unwrap();
+        }
+        let zeros = vec![0; CHUNK];
+        for file in [&manifest.files[0], &manifest.files[9_999]] {
+            let mut check = file.check(&storage, &ObjectPath::root()).await.unwrap();
+            let error = check.check(&zeros, "f").unwrap_err();
+            assert!(error.to_string().contains("bytes 0 to 1048575"), "{error}");
+        }
+        let (name, bytes) = &beside[0];
+        let mut bytes = bytes.clone();
+        bytes[3] ^= 1;
+        std::fs::write(place.path().join(name), bytes).unwrap();
+        let error = manifest.files[0].check(&storage, &ObjectPath::root()).await.unwrap_err();
+        assert!(error.to_string().contains("manifest-1.sums: damaged"), "{error}");
+
+        let mut summer = Summer::new(abs_config::FileHash::None);
+        summer.update(&zeros);
+        let small = FileEntry::new("f".to_owned(), CHUNK as u64, 1, summer.finish());
+        let mut check = small.check(&storage, &ObjectPath::root()).await.unwrap();
+        check.check(&zeros, "f").unwrap();
+    }
 }

@@ -55,6 +55,11 @@ impl Outcome {
         }
     }
 
+    /// Whether the run failed for a reason that may pass.
+    pub(crate) fn is_transient(&self) -> bool {
+        self.error().as_ref().is_some_and(EngineError::is_transient)
+    }
+
     /// Whether the user ended the run.
     pub(crate) fn is_canceled(&self) -> bool {
         self.canceled.is_cancelled()

@@ -85,6 +85,8 @@ pub struct BackupPlan {
     pub encryption: Option<EncryptionKey>,
     /// How whole files are hashed.
     pub file_hash: FileHash,
+    /// The time between checkpoints; zero for none.
+    pub checkpoint_interval: Duration,
     /// Records per second over the whole job; 0 for no limit.
     pub records_per_second: u32,
     /// Bytes written per second over the whole job; 0 for no limit.
@@ -129,6 +131,7 @@ impl BackupPlan {
             compression: None,
             encryption: None,
             file_hash: FileHash::default(),
+            checkpoint_interval: Duration::from_mins(1),
             records_per_second: 0,
             bandwidth: 0,
             socket_timeout: Duration::from_secs(10),
@@ -184,6 +187,7 @@ impl BackupPlan {
             },
             encryption: key,
             file_hash: settings.file_hash,
+            checkpoint_interval: settings.checkpoint_interval,
             records_per_second: settings.records_per_second.map_or(0, RecordRate::get),
             bandwidth: settings.bandwidth.map_or(0, Bandwidth::bytes_per_second),
             socket_timeout: settings.socket_timeout.unwrap_or(Duration::MAX),

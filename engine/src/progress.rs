@@ -73,6 +73,14 @@ impl AddAssign for BackupSnapshot {
 }
 
 impl BackupProgress {
+    /// Counts what an earlier attempt has left.
+    pub(crate) fn resume(&self, records: u64, bytes: u64, files: u64) {
+        self.records_read.fetch_add(records, Relaxed);
+        self.records_written.fetch_add(records, Relaxed);
+        self.bytes_written.fetch_add(bytes, Relaxed);
+        self.files.fetch_add(files, Relaxed);
+    }
+
     /// The counters now.
     #[must_use]
     pub fn snapshot(&self) -> BackupSnapshot {

@@ -1,13 +1,14 @@
 //! The partitions of a run that are still to be read, handed out in batches by node.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use abs_cluster::{Node, PartitionCursor, PartitionMap};
 use tokio_util::sync::CancellationToken;
 
+use crate::cursors::Cursors;
 use crate::error::EngineError;
 use crate::progress::BackupProgress;
 
@@ -37,7 +38,6 @@ pub struct Batch {
     pub(crate) partitions: Arc<[Pending]>,
     /// Records after which it ends although there may be more; 0 for none.
     pub(crate) most_records: u64,
-    pub(crate) committed: Arc<Committed>,
 }
 
 impl Batch {
@@ -57,18 +57,6 @@ impl Batch {
     #[must_use]
     pub fn partitions(&self) -> impl ExactSizeIterator<Item = u16> {
         self.partitions.iter().map(|pending| pending.cursor.partition)
-    }
-}
-
-/// How far the partitions of a batch have been read into blocks that were handed over. What is in a block is never taken
-/// back, so who goes on from here loses no record and writes none twice.
-#[derive(Debug)]
-pub(crate) struct Committed(Mutex<Vec<PartitionCursor>>);
-
-impl Committed {
-    /// Notes the cursors of the batch, in its order.
-    pub(crate) fn set(&self, cursors: &[PartitionCursor]) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).copy_from_slice(cursors);
     }
 }
 
@@ -156,6 +144,7 @@ pub(crate) struct QueueSetup {
     /// the counters move.
     pub records_per_batch: u64,
     pub progress: Arc<BackupProgress>,
+    pub cursors: Arc<Cursors>,
     /// The stop sign of the run.
     pub stop: CancellationToken,
 }
@@ -179,7 +168,6 @@ pub struct PartitionQueue {
 struct Out {
     node: Option<Node>,
     partitions: Arc<[Pending]>,
-    committed: Arc<Committed>,
 }
 
 impl PartitionQueue {
@@ -241,15 +229,8 @@ impl PartitionQueue {
         load.enter(node.as_ref());
         self.last.0 += 1;
         let partitions: Arc<[Pending]> = partitions.into();
-        let committed =
-            Committed(Mutex::new(partitions.iter().map(|pending| pending.cursor).collect())).into();
-        let out = Out {
-            node: node.clone(),
-            partitions: Arc::clone(&partitions),
-            committed: Arc::clone(&committed),
-        };
-        self.out.insert(self.last, out);
-        Some(Batch { id: self.last, node, partitions, most_records, committed })
+        self.out.insert(self.last, Out { node: node.clone(), partitions: Arc::clone(&partitions) });
+        Some(Batch { id: self.last, node, partitions, most_records })
     }
 
     /// Takes a batch back: what is unfinished of it will be handed out again.
@@ -260,7 +241,10 @@ impl PartitionQueue {
     pub fn ended(&mut self, load: &mut NodeLoad, end: BatchEnd) -> Result<(), EngineError> {
         let Some(out) = self.take_back(load, end.id) else { return Ok(()) };
         let Scanned { records, unfinished, more, map } = end.result.inspect_err(|_| self.failed = true)?;
-        let done = out.partitions.len() - unfinished.len() - usize::from(more.is_some());
+        let left: HashSet<_> =
+            unfinished.iter().chain(&more).map(|pending| pending.cursor.partition).collect();
+        let all = out.partitions.iter().map(|pending| pending.cursor.partition);
+        let done = all.filter(|id| !left.contains(id)).inspect(|&id| self.setup.cursors.end(id)).count();
         self.setup.progress.partitions_done.fetch_add(done as u64, Relaxed);
         let before: Option<u64> = out.partitions.iter().map(|partition| partition.read).sum();
         if self.setup.estimate
@@ -289,13 +273,11 @@ impl PartitionQueue {
     pub fn lost(&mut self, load: &mut NodeLoad, id: BatchId) -> Result<(), EngineError> {
         let Some(out) = self.take_back(load, id) else { return Ok(()) };
         self.setup.progress.retries.fetch_add(1, Relaxed);
-        let committed = out.committed.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut unfinished: Vec<_> = out
-            .partitions
-            .iter()
-            .zip(&*committed)
-            .map(|(before, &cursor)| Pending { cursor, attempts: before.attempts, read: None })
-            .collect();
+        let left = |before: &Pending| {
+            let cursor = self.setup.cursors.of(before.cursor.partition);
+            Pending { cursor, attempts: before.attempts, read: None }
+        };
+        let mut unfinished: Vec<_> = out.partitions.iter().map(left).collect();
         let worst = count_attempt(&out.partitions, &mut unfinished);
         if worst > self.setup.max_retries {
             self.failed = true;

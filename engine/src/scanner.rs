@@ -1,5 +1,6 @@
 //! Scan workers: from the records of a batch of partitions to blocks of .asb text.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use abs_cluster::{
@@ -8,6 +9,7 @@ use abs_cluster::{
 };
 
 use crate::backup::BackupRun;
+use crate::checkpoint::Mark;
 use crate::error::EngineError;
 use crate::limiter::limit;
 use crate::queue::{Batch, BatchEnd, Pending, Scanned, count_attempt, given_up};
@@ -24,10 +26,18 @@ pub(crate) struct Block {
     pub records: u64,
 }
 
+/// What a file writer is sent.
+#[derive(Debug)]
+pub(crate) enum ToWriter {
+    Block(Block),
+    /// A checkpoint: the file ends here.
+    Mark(Arc<Mark>),
+}
+
 /// The way of blocks to the writers, and of their emptied buffers back.
 #[derive(Clone, Debug)]
 pub(crate) struct BlockPipe {
-    pub full: async_channel::Sender<Block>,
+    pub full: async_channel::Sender<ToWriter>,
     pub empty: async_channel::Receiver<Vec<u8>>,
 }
 
@@ -116,7 +126,7 @@ impl Scanner {
         };
         if self.block.records > 0 {
             run.strike(batch);
-            self.hand_over(run, batch, Block::default()).await?;
+            self.hand_over(run, Block::default()).await?;
         }
         if unfinished.is_empty() {
             let is_cut = batch.most_records > 0 && records >= batch.most_records;
@@ -184,7 +194,7 @@ impl Scanner {
                         cursor.after = Some(*record.head.digest);
                         records += 1;
                         if self.block.text.len() >= BLOCK {
-                            self.hand_over(run, batch, run.pipe.next_block()).await?;
+                            self.hand_over(run, run.pipe.next_block()).await?;
                         }
                     }
                     ScanEvent::PartitionDone { code: ResultCode::OK, .. } => {}
@@ -219,11 +229,13 @@ impl Scanner {
     }
 
     /// Hands the block to a file writer, notes how far the partitions were read, and goes on with the `next` block.
-    async fn hand_over(&mut self, run: &BackupRun, batch: &Batch, next: Block) -> Result<(), EngineError> {
+    async fn hand_over(&mut self, run: &BackupRun, next: Block) -> Result<(), EngineError> {
         let block = std::mem::replace(&mut self.block, next);
+        // No checkpoint comes between the block and its cursors.
+        let _gate = run.cursors.gate.read().await;
         // The channel closes when a writer failed; its error is the one to report.
-        run.pipe.full.send(block).await.map_err(|_| EngineError::Canceled)?;
-        batch.committed.set(&self.cursors);
+        run.pipe.full.send(ToWriter::Block(block)).await.map_err(|_| EngineError::Canceled)?;
+        run.cursors.set(&self.cursors);
         Ok(())
     }
 }

@@ -17,7 +17,7 @@ use crate::limits::BackupLimits;
 use crate::manifest::FileEntry;
 use crate::outcome::{GRACE, Outcome};
 use crate::progress::BackupProgress;
-use crate::scanner::{Block, recycle};
+use crate::scanner::{ToWriter, recycle};
 use crate::sums::Summer;
 
 /// What the writers of a backup share.
@@ -38,18 +38,25 @@ pub(crate) struct WriteJob {
     pub outcome: Arc<Outcome>,
     /// Number of the next file.
     pub next_file: AtomicU64,
+    /// How many writers there are; held while that changes, and by a checkpoint until each of them has its mark.
+    pub writers: tokio::sync::Mutex<usize>,
 }
 
 impl WriteJob {
     /// Begins a file named `{prefix}_{namespace}_{n}.asb` whose text starts with the header.
     pub(crate) async fn begin(
-        &self,
+        self: &Arc<Self>,
         prefix: &str,
         version: Version,
         first: bool,
-    ) -> Result<AsbFile<'_>, EngineError> {
+        epoch: u64,
+    ) -> Result<AsbFile, EngineError> {
         let number = self.next_file.fetch_add(1, Relaxed);
-        let name = format!("{prefix}_{}_{number}.asb", self.namespace);
+        // What an earlier generation still writes must not replace a file of this one.
+        let name = match self.folder.generation {
+            1 => format!("{prefix}_{}_{number}.asb", self.namespace),
+            generation => format!("{prefix}_{}_{generation}-{number}.asb", self.namespace),
+        };
         let path = self
             .folder
             .path
@@ -63,7 +70,14 @@ impl WriteJob {
         let object = created.ok_or(EngineError::Canceled)??;
         self.progress.files.fetch_add(1, Relaxed);
         let sums = Summer::new(self.file_hash);
-        Ok(AsbFile { job: self, path, object, frame, header: Some(header), written: 0, records: 0, sums })
+        let job = Arc::clone(self);
+        Ok(AsbFile { job, epoch, path, object, frame, header: Some(header), written: 0, records: 0, sums })
+    }
+
+    /// Whether what the run has written so far is worth keeping when it fails: another attempt goes on from the last
+    /// checkpoint.
+    pub(crate) fn is_resumable(&self) -> bool {
+        self.folder.has_checkpoint() && !self.outcome.is_canceled() && self.outcome.is_transient()
     }
 
     /// Deletes everything that the run made, and waits for that. A storage that hangs does not hold up the end of a run that
@@ -80,7 +94,7 @@ impl WriteJob {
                 continue;
             }
             let answer = self.folder.storage.list(&self.folder.path, false);
-            if timeout(GRACE, answer).await.is_err() {
+            if self.folder.is_putting() || timeout(GRACE, answer).await.is_err() {
                 return;
             }
         }
@@ -88,8 +102,10 @@ impl WriteJob {
 }
 
 /// A file being written.
-pub(crate) struct AsbFile<'a> {
-    job: &'a WriteJob,
+pub(crate) struct AsbFile {
+    job: Arc<WriteJob>,
+    /// The number of checkpoints before it.
+    epoch: u64,
     path: ObjectPath,
     object: Box<dyn ObjectWriter>,
     frame: FrameWriter,
@@ -100,7 +116,7 @@ pub(crate) struct AsbFile<'a> {
     sums: Summer,
 }
 
-impl AsbFile<'_> {
+impl AsbFile {
     /// Appends text of whole items and takes the buffer's contents.
     pub(crate) async fn append(&mut self, text: &mut Vec<u8>) -> Result<(), EngineError> {
         if let Some(header) = self.header.take() {
@@ -129,7 +145,7 @@ impl AsbFile<'_> {
             Ok(()) => self.complete().await,
             failed => failed,
         };
-        let Self { job, path, object, written, records, sums, .. } = self;
+        let Self { job, epoch, path, object, written, records, sums, .. } = self;
         if let Err(e) = result {
             // The job's own error is the one to report.
             let _ = job.outcome.in_time(tokio::spawn(object.abort())).await;
@@ -139,7 +155,8 @@ impl AsbFile<'_> {
         let mut commit = tokio::spawn(object.commit());
         if let Some(committed) = job.outcome.in_time(&mut commit).await {
             committed.map_err(|e| EngineError::Worker(e.to_string()))??;
-            job.folder.seal(FileEntry::new(path.name().to_owned(), written, records, sums.finish()));
+            let entry = FileEntry::new(path.name().to_owned(), written, records, sums.finish());
+            job.folder.seal(epoch, entry);
             return Ok(());
         }
         let storage = Arc::clone(&job.folder.storage);
@@ -183,18 +200,21 @@ pub(crate) struct Writers {
     pub of_job: Arc<Semaphore>,
 }
 
-/// Writes blocks to files until there are no more blocks, or the run is stopped; then nothing of it is left.
+/// Writes blocks to files until there are no more blocks, or the run is stopped; then no file is left open.
 pub(crate) async fn write_all(
-    job: Arc<WriteJob>,
+    job: &Arc<WriteJob>,
     writers: Writers,
-    full: async_channel::Receiver<Block>,
+    full: async_channel::Receiver<ToWriter>,
     empty: async_channel::Sender<Vec<u8>>,
 ) {
     let Writers { first, most, of_job } = writers;
     let mut tasks = JoinSet::new();
     let mut begun = 0..most;
+    *job.writers.lock().await = first.min(most);
+    let epoch = job.folder.epoch();
     for writer in begun.by_ref().take(first) {
-        tasks.spawn(write_files(Arc::clone(&job), writer, full.clone(), empty.clone(), None));
+        let (job, full, empty) = (Arc::clone(job), full.clone(), empty.clone());
+        tasks.spawn(write_files(job, writer, epoch, full, empty, None));
     }
     // Scanners find the channel closed when the last writer is gone, so the ends that further writers would need go with
     // the first one.
@@ -209,15 +229,16 @@ pub(crate) async fn write_all(
                 }
             }
             permit = Arc::clone(&of_job).acquire_owned(), if ends.is_some() && !begun.is_empty() => {
+                // It must not take the mark of another one.
+                let mut count = job.writers.lock().await;
                 if let (Ok(permit), Some((full, empty)), Some(writer)) = (permit, &ends, begun.next()) {
-                    let (job, full, empty) = (Arc::clone(&job), full.clone(), empty.clone());
-                    tasks.spawn(write_files(job, writer, full, empty, Some(permit)));
+                    *count += 1;
+                    let (job, full, empty) = (Arc::clone(job), full.clone(), empty.clone());
+                    let epoch = job.folder.epoch();
+                    tasks.spawn(write_files(job, writer, epoch, full, empty, Some(permit)));
                 }
             }
         }
-    }
-    if job.outcome.stop.is_cancelled() {
-        job.clean_up().await;
     }
 }
 
@@ -225,30 +246,39 @@ pub(crate) async fn write_all(
 async fn write_files(
     job: Arc<WriteJob>,
     writer: usize,
-    full: async_channel::Receiver<Block>,
+    epoch: u64,
+    full: async_channel::Receiver<ToWriter>,
     empty: async_channel::Sender<Vec<u8>>,
     _permit: Option<OwnedSemaphorePermit>,
 ) -> Result<(), EngineError> {
     let mut file = None;
-    let result = write_blocks(&job, &writer.to_string(), &full, &empty, &mut file).await;
+    let result = write_blocks(&job, &writer.to_string(), epoch, &full, &empty, &mut file).await;
     match file {
         Some(file) => file.end(result).await,
         None => result,
     }
 }
 
-async fn write_blocks<'a>(
-    job: &'a WriteJob,
+async fn write_blocks(
+    job: &Arc<WriteJob>,
     prefix: &str,
-    full: &async_channel::Receiver<Block>,
+    mut epoch: u64,
+    full: &async_channel::Receiver<ToWriter>,
     empty: &async_channel::Sender<Vec<u8>>,
-    file: &mut Option<AsbFile<'a>>,
+    file: &mut Option<AsbFile>,
 ) -> Result<(), EngineError> {
     // The scanners end when the job is stopped, and the channel with them.
-    while let Ok(mut block) = full.recv().await {
+    while let Ok(message) = full.recv().await {
         if job.outcome.stop.is_cancelled() {
             return Err(EngineError::Canceled);
         }
+        let mut block = match message {
+            ToWriter::Block(block) => block,
+            ToWriter::Mark(mark) => {
+                epoch = mark.pass(file.take(), &job.outcome).await;
+                continue;
+            }
+        };
         if block.records == 0 {
             continue;
         }
@@ -257,7 +287,7 @@ async fn write_blocks<'a>(
         }
         let open = match file {
             Some(open) => open,
-            None => file.insert(job.begin(prefix, Version::V3_1, false).await?),
+            None => file.insert(job.begin(prefix, Version::V3_1, false, epoch).await?),
         };
         open.append(&mut block.text).await?;
         open.records += block.records;

@@ -76,6 +76,10 @@ impl Storage for Local {
         format!("local folder {}", self.root.display())
     }
 
+    fn is_remote(&self) -> bool {
+        false
+    }
+
     async fn probe(&self) -> Result<()> {
         blocking(Verb::Write, self.root.to_path_buf(), |root| {
             // The first write creates the folder.

@@ -16,6 +16,11 @@ pub trait Storage: Debug + Send + Sync {
     /// The storage in a message: `local folder /backups`.
     fn describe(&self) -> String;
 
+    /// Whether each object takes a request over a network, so that fewer and larger ones are better.
+    fn is_remote(&self) -> bool {
+        true
+    }
+
     /// Whether backups can be written here and read, asked without a trace.
     async fn probe(&self) -> Result<()> {
         self.list(&ObjectPath::root(), false).await.map(drop)

@@ -189,7 +189,12 @@ async fn single(start: StartBackup, steps: &Steps<Backup>) -> Result<BackupRepor
         }
     }
     let limits = BackupLimits::new(&plan, None).divide(1).remove(0);
-    attempt(steps, &Place { cluster, storage, folder }, &plan, created, &limits).await
+    let place = Place { cluster, storage, folder };
+    let result = attempt(steps, &place, &plan, created, &limits).await;
+    if result.is_err() && !steps.cancel.is_cancelled() {
+        place.discard(steps).await;
+    }
+    result
 }
 
 /// Where one namespace is read and written.
@@ -199,7 +204,16 @@ struct Place {
     folder: ObjectPath,
 }
 
-/// One attempt at a namespace.
+impl Place {
+    /// Deletes what attempts left that failed.
+    async fn discard(&self, steps: &Steps<Backup>) {
+        if let Err(e) = abs_engine::discard(&self.storage, &self.folder).await {
+            error!(steps.log, "what the backup left could not be deleted"; "error" => %e);
+        }
+    }
+}
+
+/// One attempt at a namespace. When it fails for a reason that may pass, the next one goes on from its last checkpoint.
 async fn attempt(
     steps: &Steps<Backup>,
     place: &Place,
@@ -298,6 +312,9 @@ impl RoutineRun {
                     Ok(attempt(&steps, &place, &plan, run.created, &limits).await?)
                 };
                 let result = run.with_retries(&steps, &Step::Namespace(plan.namespace.clone()), work).await;
+                if result.is_err() && !steps.cancel.is_cancelled() {
+                    place.discard(&steps).await;
+                }
                 if let Err(e) = &result
                     && !matches!(e, RunError::Engine(EngineError::Canceled))
                 {

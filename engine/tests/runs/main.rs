@@ -3,6 +3,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod backup;
+mod checkpoints;
 mod damage;
 mod estimates;
 mod hang;

@@ -23,6 +23,8 @@ const ADDITIONS: &[&str] = &[
     "dto.BackupCommonConfig.schedule-timezone",
     "dto.BackupDetails.warnings",
     "dto.BackupPolicy.allow-masked",
+    "dto.BackupPolicy.file-hash",
+    "dto.BackupPolicy.checkpoint-interval",
     "dto.BackupPolicy.compact",
     "dto.BackupPolicy.file-hash",
     "dto.BackupPolicy.incr-mode",

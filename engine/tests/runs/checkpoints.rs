@@ -1,0 +1,119 @@
+//! Runs that fail and go on from their last checkpoint.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use abs_config::Retry;
+use abs_engine::{BackupPlan, EngineError, NodeLoad, discard};
+use abs_storage::ObjectPath;
+use chrono::{DateTime, Utc};
+
+use crate::support::{Server, Target, alone, dispatch, panics, plan, scatter};
+
+/// A plan with many checkpoints, whose first panic fails the run.
+fn fragile(namespace: &str) -> BackupPlan {
+    let retry = Retry { base: Duration::ZERO, multiplier: 1.0, max_retries: 0 };
+    BackupPlan {
+        parallel: 3,
+        parallel_write: 2,
+        checkpoint_interval: Duration::from_millis(1),
+        retry,
+        ..plan(namespace)
+    }
+}
+
+/// One attempt; returns how many records it began with, and what became of it.
+async fn attempt(
+    server: &Server,
+    target: &Target,
+    folder: &str,
+    plan: &BackupPlan,
+    created: DateTime<Utc>,
+) -> (u64, Result<u64, EngineError>) {
+    let limits = alone(plan);
+    let (run, queue) = target.begin(server, folder, plan, created, &limits).await.unwrap();
+    let began_with = run.progress().snapshot().records_written;
+    let mut done = dispatch(vec![(Arc::clone(&run), queue)], NodeLoad::new(None), plan.parallel).await;
+    let result = run.finish(done.queues.pop().unwrap()).await;
+    (began_with, result.map(|report| report.metadata.record_count))
+}
+
+/// Protects: whenever a run fails, the next attempt has every record once, and keeps what was durable.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_goes_on_from_its_checkpoint() {
+    let server = Server::start(2).await;
+    let records = server.load("one", "", 0..4000, 2000).await;
+    let target = Target::new();
+    let mut kept = 0;
+    for round in 0..12 {
+        let (folder, created) = (format!("round-{round}"), Utc::now());
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let strikes = AtomicU64::new(0);
+            let strike = scatter(round << 8 | attempts) % 40;
+            let is_last = attempts == 4;
+            let fault = panics(move |_| !is_last && strikes.fetch_add(1, Relaxed) == strike);
+            let plan = BackupPlan {
+                fault: Some(fault),
+                compression: (round % 2 == 1).then_some(1),
+                ..fragile("one")
+            };
+            let (began_with, result) = attempt(&server, &target, &folder, &plan, created).await;
+            kept += began_with;
+            match result {
+                Ok(count) => {
+                    assert_eq!(count, 4000);
+                    break;
+                }
+                Err(e) => assert!(matches!(e, EngineError::Partition { .. }), "{e}"),
+            }
+        }
+        if round % 2 == 0 {
+            assert!(target.records(&folder) == records, "round {round}");
+        }
+        let left = target.left();
+        let foreign = |path: &&String| {
+            path.contains(&folder) && (path.contains("in-progress") || path.contains(".abs-tmp"))
+        };
+        assert_eq!(left.iter().find(foreign), None);
+        assert!(
+            !left.iter().any(|path| path.ends_with(&format!("{folder}/manifest"))),
+            "the checkpoints are merged"
+        );
+    }
+    assert!(kept > 4000, "only {kept} records were kept over all rounds");
+}
+
+/// Protects: another plan does not go on with the files of this one, and what is not wanted any more is deleted.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_plan_begins_anew() {
+    let server = Server::start(1).await;
+    server.load("one", "", 0..4000, 2000).await;
+    let records = server.load("one", "s", 5000..5010, 10).await;
+    let target = Target::new();
+    let created = Utc::now();
+    let begun = || async {
+        loop {
+            let strikes = AtomicU64::new(0);
+            let fault = panics(move |_| strikes.fetch_add(1, Relaxed) == 30);
+            let plan = BackupPlan { fault: Some(fault), ..fragile("one") };
+            let (_, result) = attempt(&server, &target, "b", &plan, created).await;
+            result.unwrap_err();
+            if target.left().iter().any(|path| path.ends_with("manifest/1.json")) {
+                break;
+            }
+        }
+    };
+    begun().await;
+    let plan = BackupPlan { sets: vec!["s".to_owned()], ..fragile("one") };
+    let (began_with, result) = attempt(&server, &target, "b", &plan, created).await;
+    assert_eq!((began_with, result.unwrap()), (0, 10));
+    assert!(target.records("b") == records);
+    std::fs::remove_dir_all(target.folder.path().join("b")).unwrap();
+
+    begun().await;
+    discard(&target.storage, &ObjectPath::new("b").unwrap()).await.unwrap();
+    assert_eq!(target.left(), Vec::<String>::new());
+}
