@@ -231,7 +231,7 @@ impl Actor for RoutineActor {
 
     fn started(&mut self, context: &mut Self::Context) {
         if self.is_first {
-            self.sweep();
+            self.sweep(context);
         }
         self.keep_loading(context);
         self.schedule_all(self.start_after, context);

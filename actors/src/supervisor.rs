@@ -328,13 +328,13 @@ impl Handler<StartRun> for SupervisorActor {
             return MessageResult(Err(NoRun::Restoring(namespace.to_owned())));
         }
         let id = self.shared.new_id();
-        let StartRun { settings, kind, created } = start;
+        let StartRun { settings, kind, created, continues } = start;
         if let Some(routine) = self.routines.get_mut(&settings.name) {
             routine.created = routine.created.max(created);
         }
         let (routine, begun) = (settings.name.clone(), self.shared.clock.steady());
         let log = self.shared.log.new(o!("job" => id.0, "routine" => routine, "type" => kind.as_str()));
-        let run = RoutineRun { settings: Arc::clone(&settings), kind, created, begun };
+        let run = RoutineRun { settings: Arc::clone(&settings), kind, created, begun, continues };
         let parent = context.address().recipient();
         let actor = BackupJobActor::start(&self.shared, id, log, Backup::Run(run), parent);
         self.add(id, Job::Run { settings, kind, created, actor: actor.clone() });

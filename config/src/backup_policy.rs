@@ -128,6 +128,11 @@ pub struct BackupPolicy {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(default = 60000, minimum = 0, maximum = 86_400_000)]
     pub checkpoint_interval: Option<i64>,
+    /// What happens to a backup that the end of the service interrupted (ours): `resume`, the default, continues it at the next
+    /// start while its last checkpoint is younger than the interval of its schedule and than a day; `discard` deletes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<OnInterrupt>, inline, default = "resume")]
+    pub on_interrupt: Option<String>,
 }
 
 words! {
@@ -139,6 +144,18 @@ words! {
         Differential = "differential",
         /// What changed since the last full backup.
         Cumulative = "cumulative",
+    }
+}
+
+words! {
+    /// What happens to a backup that the end of the service interrupted.
+    #[derive(Default)]
+    pub enum OnInterrupt: "way to treat an interrupted backup" {
+        /// It is continued at the next start.
+        #[default]
+        Resume = "resume",
+        /// It is deleted.
+        Discard = "discard",
     }
 }
 
@@ -193,6 +210,8 @@ pub struct BackupSettings {
     pub file_hash: FileHash,
     /// The time between checkpoints; zero for none.
     pub checkpoint_interval: Duration,
+    /// What happens to a backup that the end of the service interrupted.
+    pub on_interrupt: OnInterrupt,
 }
 
 impl Default for BackupSettings {
@@ -274,6 +293,7 @@ impl BackupPolicy {
                 DEFAULT_CHECKPOINT_MS,
                 0..=most::WAIT,
             ),
+            on_interrupt: check.word("on-interrupt", self.on_interrupt.as_deref()),
         }
     }
 }
@@ -312,7 +332,7 @@ mod tests {
 
     #[test]
     fn every_key_of_the_api_is_understood_and_written_back() {
-        let document = r#"{"parallel":1,"parallel-write":2,"socket-timeout":1000,"total-timeout":2000,"retry-policy":{"base-timeout":1,"multiplier":1.5,"max-retries":3},"retention":{"full":2,"incremental":1},"sealed":true,"no-records":true,"no-indexes":true,"no-udfs":true,"bandwidth":10000,"records-per-second":1000,"file-limit":50000000,"encryption":{"mode":"AES128","key-file":"/k"},"compression":{"mode":"ZSTD","level":20},"concurrent-incremental":true,"with-cluster-configuration":true,"max-concurrent-nodes":4,"use-scan-compression":false,"compact":true,"incr-mode":"cumulative","overlap":5,"allow-masked":true,"file-hash":"sha256","checkpoint-interval":0}"#;
+        let document = r#"{"parallel":1,"parallel-write":2,"socket-timeout":1000,"total-timeout":2000,"retry-policy":{"base-timeout":1,"multiplier":1.5,"max-retries":3},"retention":{"full":2,"incremental":1},"sealed":true,"no-records":true,"no-indexes":true,"no-udfs":true,"bandwidth":10000,"records-per-second":1000,"file-limit":50000000,"encryption":{"mode":"AES128","key-file":"/k"},"compression":{"mode":"ZSTD","level":20},"concurrent-incremental":true,"with-cluster-configuration":true,"max-concurrent-nodes":4,"use-scan-compression":false,"compact":true,"incr-mode":"cumulative","overlap":5,"allow-masked":true,"file-hash":"sha256","checkpoint-interval":0,"on-interrupt":"discard"}"#;
         let policy = read(document);
         assert_eq!(serde_json::to_string(&policy).unwrap(), document);
         let settings = policy.check("p").unwrap();
@@ -321,7 +341,10 @@ mod tests {
         assert!(!settings.records && settings.sealed && settings.compact && settings.allow_masked);
         assert_eq!(settings.incremental_mode, IncrementalMode::Cumulative);
         assert_eq!((settings.overlap, settings.file_hash), (Duration::from_millis(5), FileHash::Sha256));
-        assert_eq!(settings.checkpoint_interval, Duration::ZERO);
+        assert_eq!(
+            (settings.checkpoint_interval, settings.on_interrupt),
+            (Duration::ZERO, OnInterrupt::Discard)
+        );
         assert_eq!(settings.bandwidth.map(Bandwidth::bytes_per_second), Some(10_000 << 20));
         assert_eq!(settings.max_concurrent_nodes.map(NonZeroU32::get), Some(4));
         assert_eq!(

@@ -57,7 +57,7 @@ mod check;
 mod text;
 mod unsupported;
 
-pub use backup_policy::{BackupPolicy, BackupSettings, IncrementalMode};
+pub use backup_policy::{BackupPolicy, BackupSettings, IncrementalMode, OnInterrupt};
 pub use cloud_storage::{
     AzureCredentials, AzureDataTier, AzureMetadataTier, AzureSettings, AzureStorage, AzureStorageClass,
     GcpDataClass, GcpSettings, GcpStorage, GcpStorageClass, S3DataClass, S3Key, S3LogLevel, S3MetadataClass,

@@ -19,7 +19,7 @@ use crate::checkpoint::{Checkpoints, DefinitionCounts, RunOptions, Saved, ranges
 use crate::cursors::{Cursors, Extent};
 use crate::error::EngineError;
 use crate::estimate::{Selection, density, expect, keep_expected};
-use crate::folder::RunFolder;
+use crate::folder::{RunFolder, place};
 use crate::limits::{BackupLimits, NamespaceLimits};
 use crate::metadata::Metadata;
 use crate::nodes::NodesBefore;
@@ -29,6 +29,9 @@ use crate::progress::BackupProgress;
 use crate::queue::{PartitionQueue, QueueSetup};
 use crate::scanner::BlockPipe;
 use crate::writer::{WriteJob, Writers, write_all};
+
+/// How often a run is continued without a new checkpoint.
+const MOST_IDLE: u32 = 3;
 
 /// What a backup did.
 #[derive(Clone, Debug)]
@@ -92,9 +95,12 @@ impl BackupRun {
     ) -> Result<(Arc<Self>, PartitionQueue), EngineError> {
         let created = created.trunc_subsecs(3);
         let mut plan = plan.clone();
-        let saved = cancel.run_until_cancelled(RunFolder::saved(storage, folder, plan.encryption.as_ref()));
+        let saved = cancel.run_until_cancelled(RunFolder::saved(storage, folder, &plan));
         let saved = saved.await.unwrap_or(Err(EngineError::Canceled))?;
         let saved = saved.filter(|saved| saved.options.fits(&plan, created));
+        if let Some(idle) = saved.as_ref().map(|saved| saved.idle).filter(|idle| *idle >= MOST_IDLE) {
+            return Err(EngineError::NoProgress { folder: place(&**storage, folder), times: idle });
+        }
         if let Some(Saved { options, .. }) = &saved {
             (plan.from, plan.modified_after) = (options.from, options.modified_after);
             plan.modified_before = options.modified_before;
@@ -126,6 +132,7 @@ impl BackupRun {
             limits: Arc::clone(limits),
             progress: Arc::clone(progress),
             outcome,
+            continues: plan.continues,
             next_file: AtomicU64::new(1),
             writers: tokio::sync::Mutex::default(),
         });
@@ -395,10 +402,11 @@ async fn claim(
     outcome: &Outcome,
 ) -> Result<RunFolder, EngineError> {
     let (storage, folder) = (Arc::clone(storage), folder.clone());
-    let (saved, key) = (go_on.cloned(), plan.encryption.clone());
-    let mut claim = tokio::spawn(async move {
-        RunFolder::claim(&storage, &folder, created, saved.as_ref(), key.as_ref()).await
-    });
+    let (saved, plan) = (go_on.cloned(), plan.clone());
+    let mut claim =
+        tokio::spawn(
+            async move { RunFolder::claim(&storage, &folder, created, saved.as_ref(), &plan).await },
+        );
     if let Some(claimed) = outcome.in_time(&mut claim).await {
         return claimed.map_err(|e| EngineError::Worker(e.to_string()))?;
     }

@@ -26,7 +26,7 @@
 //! | [`suspects`] | [`Catalog::mark_suspects`]: backups that a wrong clock dated too late |
 //! | [`retention`] | [`expired`]: which runs the policy keeps no longer |
 //! | [`cleaning`] | [`Catalog::apply_retention`], [`Catalog::remove_run`] |
-//! | [`sweep`] | [`Catalog::sweep`] |
+//! | [`sweep`] | [`Catalog::sweep`]: what crashed processes left, deleted or to be continued |
 //! | [`configuration`] | [`Catalog::write_configuration`], [`Catalog::configurations`] |
 
 pub mod backup;
@@ -48,6 +48,7 @@ pub use layout::{BackupKind, namespace_folder, run_folder};
 pub use listing::Catalog;
 pub use retention::expired;
 pub use suspects::{MARK_FILE, Misdated};
+pub use sweep::{Swept, Unfinished};
 
 /// The result of what the catalog is asked.
 pub type Result<T, E = CatalogError> = std::result::Result<T, E>;

@@ -98,6 +98,9 @@ pub(crate) struct Step {
     /// The generation of an attempt that goes on from here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     generation: Option<u32>,
+    /// Whether the attempt before was of another process.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    continued: bool,
     /// Files that became durable.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     files: Vec<FileEntry>,
@@ -114,8 +117,8 @@ pub(crate) struct Step {
 pub(crate) struct Saved {
     pub run: String,
     pub options: RunOptions,
-    /// The generation of the last attempt, from 1.
-    pub generation: u32,
+    /// How often it was continued by another process since there was progress.
+    pub idle: u32,
     pub files: Vec<FileEntry>,
     /// Of all partitions of the run.
     pub extents: BTreeMap<u16, Extent>,
@@ -153,7 +156,7 @@ impl Saved {
         };
         let all = options.partitions.iter().flat_map(|&(first, last)| first..=last);
         let extents = all.filter(|id| *id < PARTITIONS).map(|id| (id, Extent::UpTo(None))).collect();
-        let mut saved = Self { run, options, generation: 1, files: Vec::new(), extents, last: 0 };
+        let mut saved = Self { run, options, idle: 0, files: Vec::new(), extents, last: 0 };
         for text in texts {
             let Some(step) = open::<Step>(&text, key).ok().filter(|step| step.is_sound(&saved)) else {
                 break;
@@ -164,7 +167,7 @@ impl Saved {
     }
 
     fn add(&mut self, step: Step) {
-        self.generation = step.generation.unwrap_or(self.generation);
+        self.idle = if step.files.is_empty() { self.idle + u32::from(step.continued) } else { 0 };
         self.files.extend(step.files);
         for id in step.done.into_iter().flat_map(|(first, last)| first..=last) {
             self.extents.insert(id, Extent::Whole);
@@ -188,8 +191,8 @@ impl Saved {
 
 impl Step {
     /// The first of an attempt that goes on.
-    pub(crate) fn taken_over(generation: u32) -> Self {
-        Self { generation: Some(generation), ..Self::default() }
+    pub(crate) fn taken_over(generation: u32, continued: bool) -> Self {
+        Self { generation: Some(generation), continued, ..Self::default() }
     }
 
     /// Whether it speaks of partitions of the run only.

@@ -73,11 +73,37 @@ pub enum EngineError {
     },
     /// The folder to back up to holds what a backup left whose process was killed.
     #[error(
-        "{folder} holds an unfinished backup of a process that ended (in-progress): delete the folder, or choose another one"
+        "{folder} holds an unfinished backup of a process that ended (in-progress): continue it, delete the folder, or choose \
+         another one"
     )]
     LeftOver {
         /// The folder.
         folder: String,
+    },
+    /// There is no backup to continue.
+    #[error("{folder} holds no unfinished backup that can be continued")]
+    NothingToContinue {
+        /// The folder.
+        folder: String,
+    },
+    /// The unfinished backup is of something else.
+    #[error(
+        "{folder} holds an unfinished backup of namespace {namespace:?} with another selection, encryption or key than given: \
+         continue it with the options that it was begun with"
+    )]
+    OtherOptions {
+        /// The folder.
+        folder: String,
+        /// The namespace.
+        namespace: String,
+    },
+    /// A backup was continued again and again without a new checkpoint.
+    #[error("{folder}: the backup was continued {times} times without progress")]
+    NoProgress {
+        /// The folder.
+        folder: String,
+        /// How often.
+        times: u32,
     },
     /// The folder to back up to is another backup's.
     #[error(

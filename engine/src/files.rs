@@ -11,8 +11,9 @@ use abs_storage::{ErrorKind, ObjectInfo, ObjectPath, Storage, StorageError, Verb
 use crate::blocks::{BlockSource, FileKind, SharedFile, TextBlock};
 use crate::catalog::MARK_FILE;
 use crate::catalog::suspects::is_dated_later;
+use crate::claim::claim_number;
 use crate::error::EngineError;
-use crate::folder::{CLAIM_FILE, place};
+use crate::folder::place;
 use crate::manifest::{BackupFile, MANIFEST_FILE, Manifest, Proof};
 use crate::metadata::{METADATA_FILE, Metadata};
 
@@ -118,7 +119,7 @@ pub(crate) async fn find(storage: &dyn Storage, folder: &ObjectPath) -> Result<F
     let metadata: Vec<_> = named(METADATA_FILE).cloned().collect();
     let marks = named(MARK_FILE).map(|object| object.path.clone()).collect();
     let manifests = named(MANIFEST_FILE).filter_map(|object| object.path.parent()).collect();
-    if metadata.is_empty() && named(CLAIM_FILE).next().is_some() {
+    if metadata.is_empty() && objects.iter().any(|object| claim_number(object.path.name()).is_some()) {
         return Err(EngineError::Unfinished { folder: place(storage, folder) });
     }
     let mut files = objects;

@@ -6,22 +6,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use abs_asb::EncryptionKey;
-use abs_storage::{ObjectPath, Storage};
+use abs_storage::{Listing, ObjectPath, Storage};
 use chrono::{DateTime, Utc};
 
 use crate::checkpoint::{CHECKPOINTS, RunOptions, Saved, Step, start_text};
+use crate::claim::{claim_name, claim_number, latest_claim, read_claim};
 use crate::claimant::Claimant;
 use crate::error::EngineError;
 use crate::files::is_data;
-use crate::manifest::{FileEntry, MANIFEST_FILE, Manifest, seal};
+use crate::manifest::{FileEntry, MANIFEST_FILE, Manifest, is_manifest, seal};
 use crate::metadata::{METADATA_FILE, Metadata};
+use crate::plan::BackupPlan;
 use crate::sums::hex;
-
-/// Stands in a folder while a backup is written to it, and keeps others out. Not a part of the backup.
-pub(crate) const CLAIM_FILE: &str = "in-progress";
-
-/// The largest claim that is read, in bytes; they have some hundred.
-const CLAIM_LIMIT: usize = 4096;
 
 /// The numbers of this process's folders that are in use.
 static IN_USE: Mutex<BTreeSet<u64>> = Mutex::new(BTreeSet::new());
@@ -52,6 +48,11 @@ fn is_left_over(text: &str) -> bool {
     let this = Claimant::this().is_some_and(|this| Claimant::at_the_end_of(text) == Some(this));
     let used = |number| IN_USE.lock().unwrap_or_else(PoisonError::into_inner).contains(&number);
     this && number.is_some_and(|number| !used(number))
+}
+
+/// Whether a claim stands for nothing any more; `gone` says whether those of other processes may, too.
+fn is_free(text: &str, gone: bool) -> bool {
+    is_left_over(text) || (gone && Claimant::at_the_end_of(text).is_some_and(|claimant| claimant.is_gone()))
 }
 
 /// The files of a run that are there for good.
@@ -92,44 +93,57 @@ pub(crate) struct RunFolder {
 }
 
 impl RunFolder {
-    /// What an earlier attempt of this process left in a folder that another can go on with.
+    /// What an earlier attempt left in a folder that another one by this plan can go on with: an attempt of this process, or, if
+    /// the plan says so, of one that has ended. The files must still be there.
     pub(crate) async fn saved(
         storage: &Arc<dyn Storage>,
         path: &ObjectPath,
-        key: Option<&EncryptionKey>,
+        plan: &BackupPlan,
     ) -> Result<Option<Saved>, EngineError> {
-        let claim = join(path, CLAIM_FILE)?;
-        match storage.get(&claim, CLAIM_LIMIT).await {
-            Ok(text) if is_left_over(&String::from_utf8_lossy(&text)) => {
-                Saved::load(storage, path, key).await
-            }
-            Ok(_) => Ok(None),
-            Err(e) if e.is_not_found() => Ok(None),
-            Err(e) => Err(e.into()),
+        let objects = storage.list(path, false).await?.objects;
+        let Some((_, claim)) = latest_claim(&objects) else { return Ok(None) };
+        let text = read_claim(&**storage, claim).await?;
+        if !text.is_some_and(|text| is_free(&text, plan.continues)) {
+            return Ok(None);
         }
+        let saved = Saved::load(storage, path, plan.encryption.as_ref()).await?;
+        let sizes: HashMap<_, _> = objects.iter().map(|object| (object.path.name(), object.size)).collect();
+        let is_there = |file: &FileEntry| sizes.get(&*file.name) == Some(&file.size);
+        Ok(saved.filter(|saved| saved.files.iter().all(is_there)))
     }
 
-    /// Takes a folder that must be empty, or hold what an earlier attempt of this process left: that is deleted unless it is
-    /// to `go_on`. Of several runs at the same moment, in whatever processes, one gets it.
+    /// Takes a folder that must be empty, or hold what an earlier attempt left that is free: that is deleted unless it is to
+    /// `go_on`. Of several runs at the same moment, in whatever processes, one gets it.
     pub(crate) async fn claim(
         storage: &Arc<dyn Storage>,
         path: &ObjectPath,
         created: DateTime<Utc>,
         go_on: Option<&Saved>,
-        key: Option<&EncryptionKey>,
+        plan: &BackupPlan,
     ) -> Result<Self, EngineError> {
+        let listing = storage.list(path, false).await?;
+        let before = match latest_claim(&listing.objects) {
+            None => None,
+            Some((number, claim)) => read_claim(&**storage, claim)
+                .await?
+                .map(|text| (number, is_free(&text, plan.continues), text)),
+        };
+        let generation = match (&before, go_on) {
+            (Some((before, true, _)), Some(_)) => before + 1,
+            _ => 1,
+        };
         let number = Number::new();
         let by = Claimant::this().map(|claimant| format!(" by {claimant}")).unwrap_or_default();
         let began = created.to_rfc3339();
         let folder = Self {
             storage: Arc::clone(storage),
             path: path.clone(),
-            claim: join(path, CLAIM_FILE)?,
+            claim: join(path, &claim_name(generation))?,
             text: format!("a backup that began at {began} is being written here, number {} {by}\n", number.0),
             _number: number,
             visible: Mutex::default(),
             run: go_on.map_or_else(run_id, |saved| Ok(saved.run.clone()))?,
-            generation: go_on.map_or(1, |saved| saved.generation + 1),
+            generation,
             sealed: Mutex::default(),
             epoch: AtomicU64::new(0),
             next_step: AtomicU64::new(0),
@@ -138,18 +152,19 @@ impl RunFolder {
         };
         let not_empty = || EngineError::NotEmpty { folder: place(&**storage, path) };
         // A folder in use is not even touched.
-        if !folder.holds_only(None).await? {
-            match folder.claimed_text().await? {
-                Some(text) if is_left_over(&text) => match go_on {
-                    Some(saved) => {
-                        folder.take_over(saved, key).await?;
-                        return Ok(folder);
-                    }
-                    None => wipe(&**storage, path).await?,
-                },
-                Some(text) => return Err(folder.claimed(&text)),
-                None => return Err(not_empty()),
+        match (before, go_on) {
+            (Some((_, true, _)), Some(saved)) => {
+                if !storage.put_if_absent(&folder.claim, folder.text.as_bytes()).await? {
+                    return Err(EngineError::Claimed { folder: place(&**storage, path) });
+                }
+                *folder.visible() = Some(Vec::new());
+                folder.take_over(saved, plan).await?;
+                return Ok(folder);
             }
+            (Some((_, true, _)), None) => wipe(&**storage, path).await?,
+            (Some((_, false, text)), _) => return Err(folder.claimed(&text)),
+            (None, _) if listing == Listing::default() => {}
+            (None, _) => return Err(not_empty()),
         }
         if !storage.put_if_absent(&folder.claim, folder.text.as_bytes()).await? {
             return Err(not_empty());
@@ -166,9 +181,7 @@ impl RunFolder {
     }
 
     /// Goes on with what an earlier attempt left: what the checkpoints do not hold is deleted.
-    async fn take_over(&self, saved: &Saved, key: Option<&EncryptionKey>) -> Result<(), EngineError> {
-        *self.visible() = Some(Vec::new());
-        self.storage.put(&self.claim, self.text.as_bytes()).await?;
+    async fn take_over(&self, saved: &Saved, plan: &BackupPlan) -> Result<(), EngineError> {
         // The attempt may have failed when all but its last answer was there.
         for name in [METADATA_FILE, MANIFEST_FILE] {
             self.storage.delete_prefix(&join(&self.path, name)?).await?;
@@ -189,7 +202,7 @@ impl RunFolder {
         }
         self.sealed().saved.clone_from(&saved.files);
         self.next_step.store(saved.last + 1, Relaxed);
-        self.put_step(&Step::taken_over(self.generation), key).await
+        self.put_step(&Step::taken_over(self.generation, plan.continues), plan.encryption.as_ref()).await
     }
 
     /// Writes what the run is; from then on checkpoints can be written.
@@ -259,15 +272,6 @@ impl RunFolder {
         Ok(listing.folders.is_empty() && listing.objects.iter().all(|found| Some(&found.path) == object))
     }
 
-    /// What the claim there says, if there is one.
-    async fn claimed_text(&self) -> Result<Option<String>, EngineError> {
-        match self.storage.get(&self.claim, CLAIM_LIMIT).await {
-            Ok(text) => Ok(Some(String::from_utf8_lossy(&text).into_owned())),
-            Err(e) if e.is_not_found() => Ok(None),
-            Err(e) => Err(e.into()),
-        }
-    }
-
     /// Why a folder with another's claim cannot be taken.
     fn claimed(&self, text: &str) -> EngineError {
         let folder = place(&*self.storage, &self.path);
@@ -306,7 +310,7 @@ impl RunFolder {
         let (manifest, beside) = Manifest::new(self.run.clone(), yaml, saved);
         let sealed = seal(&manifest, key)?;
         // Whoever took the claim for abandoned has deleted what it stood for.
-        if self.claimed_text().await?.as_ref() != Some(&self.text) {
+        if read_claim(&*self.storage, &self.claim).await?.as_ref() != Some(&self.text) {
             *self.visible() = None;
             return Err(EngineError::Taken { folder: place(&*self.storage, &self.path) });
         }
@@ -319,7 +323,9 @@ impl RunFolder {
         self.put(METADATA_FILE, yaml.as_bytes()).await?;
         // The backup is whole with them too.
         let _ = self.storage.delete_prefix(&join(&self.path, CHECKPOINTS)?).await;
-        let _ = self.storage.delete_prefix(&self.claim).await;
+        for number in 1..=self.generation {
+            let _ = self.storage.delete_prefix(&join(&self.path, &claim_name(number))?).await;
+        }
         Ok(())
     }
 
@@ -351,6 +357,10 @@ impl RunFolder {
     /// by a tool that knows no manifest would take them for a part of the backup.
     async fn check_files(&self, files: &[FileEntry]) -> Result<(), EngineError> {
         let objects = self.storage.list(&self.path, false).await?.objects;
+        if latest_claim(&objects).is_some_and(|(number, _)| number > self.generation) {
+            *self.visible() = None;
+            return Err(EngineError::Taken { folder: place(&*self.storage, &self.path) });
+        }
         let mut sizes: HashMap<_, _> = objects.into_iter().map(|object| (object.path, object.size)).collect();
         for file in files {
             let path = join(&self.path, &file.name)?;
@@ -379,7 +389,10 @@ impl RunFolder {
         // In the root of a storage others may have put something meanwhile. The latest first: metadata.yaml, should it be
         // there, must not outlive a file it speaks of.
         let files = visible.into_iter().rev().map(|(path, _)| path);
-        for path in files.chain([self.claim.clone()]) {
+        let claims = (1..=self.generation).map(claim_name);
+        let rest = [CHECKPOINTS.to_owned()].into_iter().chain(claims);
+        let rest = rest.filter_map(|name| self.path.join(&name).ok());
+        for path in files.chain(rest) {
             if self.storage.delete_prefix(&path).await.is_err() {
                 return;
             }
@@ -389,19 +402,57 @@ impl RunFolder {
 
 /// Deletes what a failed attempt of this process left in the folder of a backup for another one, if there is anything.
 pub async fn discard(storage: &Arc<dyn Storage>, folder: &ObjectPath) -> Result<(), EngineError> {
-    let claim = join(folder, CLAIM_FILE)?;
-    match storage.get(&claim, CLAIM_LIMIT).await {
-        Ok(text) if is_left_over(&String::from_utf8_lossy(&text)) => wipe(&**storage, folder).await,
-        Ok(_) => Ok(()),
-        Err(e) if e.is_not_found() => Ok(()),
-        Err(e) => Err(e.into()),
+    let objects = storage.list(folder, false).await?.objects;
+    let Some((_, claim)) = latest_claim(&objects) else { return Ok(()) };
+    match read_claim(&**storage, claim).await? {
+        Some(text) if is_left_over(&text) => wipe(&**storage, folder).await,
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// When the unfinished backup in a folder began that can be continued by this plan.
+///
+/// # Errors
+/// There is none, its process still writes it or cannot be known to have ended, or the plan is for something else.
+pub async fn find_unfinished(
+    storage: &Arc<dyn Storage>,
+    folder: &ObjectPath,
+    plan: &BackupPlan,
+) -> Result<DateTime<Utc>, EngineError> {
+    let place = || place(&**storage, folder);
+    let objects = storage.list(folder, false).await?.objects;
+    let Some((_, claim)) = latest_claim(&objects) else {
+        return Err(EngineError::NothingToContinue { folder: place() });
+    };
+    if !read_claim(&**storage, claim).await?.is_some_and(|text| is_free(&text, true)) {
+        return Err(EngineError::Claimed { folder: place() });
+    }
+    let plan = BackupPlan { continues: true, ..plan.clone() };
+    let saved = RunFolder::saved(storage, folder, &plan).await?;
+    let Saved { options, .. } = saved.ok_or_else(|| EngineError::NothingToContinue { folder: place() })?;
+    if options.fits(&plan, options.created) {
+        Ok(options.created)
+    } else {
+        Err(EngineError::OtherOptions { folder: place(), namespace: options.namespace })
     }
 }
 
 /// Deletes all that is in a folder, metadata.yaml first: should it be there, it must not outlive a file it speaks of.
+/// Of the root of a storage, where others may have put something, only what belongs to a backup.
 async fn wipe(storage: &dyn Storage, folder: &ObjectPath) -> Result<(), EngineError> {
     storage.delete_prefix(&join(folder, METADATA_FILE)?).await?;
-    storage.delete_prefix(folder).await?;
+    if folder.is_root() {
+        storage.delete_prefix(&join(folder, CHECKPOINTS)?).await?;
+        for object in storage.list(folder, false).await?.objects {
+            let name = object.path.name();
+            let is_ours = is_data(&object.path) || is_manifest(name) || claim_number(name).is_some();
+            if is_ours {
+                storage.delete_prefix(&object.path).await?;
+            }
+        }
+    } else {
+        storage.delete_prefix(folder).await?;
+    }
     storage.delete_unfinished(folder, Duration::ZERO).await?;
     Ok(())
 }
@@ -437,18 +488,26 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let storage: Arc<dyn Storage> = Arc::new(Local::new(place.path()));
         let path = ObjectPath::new("r/backup/1/data/test").unwrap();
-        let first = RunFolder::claim(&storage, &path, DateTime::UNIX_EPOCH, None, None).await.unwrap();
+        let first = RunFolder::claim(&storage, &path, DateTime::UNIX_EPOCH, None, &BackupPlan::new("test"))
+            .await
+            .unwrap();
         let file = path.join("0.asb").unwrap();
         storage.put(&file, b"begun").await.unwrap();
-        let error = RunFolder::claim(&storage, &path, DateTime::UNIX_EPOCH, None, None).await.unwrap_err();
+        let error = RunFolder::claim(&storage, &path, DateTime::UNIX_EPOCH, None, &BackupPlan::new("test"))
+            .await
+            .unwrap_err();
         assert!(matches!(error, EngineError::Claimed { .. }), "{error}");
         drop(first);
-        let again = RunFolder::claim(&storage, &path, DateTime::UNIX_EPOCH, None, None).await.unwrap();
+        let again = RunFolder::claim(&storage, &path, DateTime::UNIX_EPOCH, None, &BackupPlan::new("test"))
+            .await
+            .unwrap();
         assert!(storage.get(&file, 10).await.unwrap_err().is_not_found(), "what was left is gone");
         drop(again);
         let foreign = "a backup that began at 1 is being written here, number 0 by other pid:[1] 1 1\n";
-        storage.put(&path.join(CLAIM_FILE).unwrap(), foreign.as_bytes()).await.unwrap();
-        let error = RunFolder::claim(&storage, &path, DateTime::UNIX_EPOCH, None, None).await.unwrap_err();
+        storage.put(&path.join(&claim_name(1)).unwrap(), foreign.as_bytes()).await.unwrap();
+        let error = RunFolder::claim(&storage, &path, DateTime::UNIX_EPOCH, None, &BackupPlan::new("test"))
+            .await
+            .unwrap_err();
         assert!(matches!(error, EngineError::Claimed { .. }), "{error}");
     }
 
@@ -462,7 +521,10 @@ mod tests {
         let cases: [(Option<&[u8]>, &str); 3] =
             [(None, "0_test_1.asb is gone"), (Some(b"cu"), "2 bytes instead of 3"), (Some(b"cut"), "")];
         for (left, part) in cases {
-            let folder = RunFolder::claim(&storage, &path, DateTime::UNIX_EPOCH, None, None).await.unwrap();
+            let folder =
+                RunFolder::claim(&storage, &path, DateTime::UNIX_EPOCH, None, &BackupPlan::new("test"))
+                    .await
+                    .unwrap();
             for name in ["0_test_1.asb", "1_test_2.asb"] {
                 folder.note(path.join(name).unwrap(), 3);
                 storage.put(&path.join(name).unwrap(), b"cut").await.unwrap();
@@ -494,7 +556,9 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let storage: Arc<dyn Storage> = Arc::new(Local::new(place.path()));
         let path = ObjectPath::new("r/backup/1/data/test").unwrap();
-        let folder = RunFolder::claim(&storage, &path, DateTime::UNIX_EPOCH, None, None).await.unwrap();
+        let folder = RunFolder::claim(&storage, &path, DateTime::UNIX_EPOCH, None, &BackupPlan::new("test"))
+            .await
+            .unwrap();
         storage.delete_prefix(&path).await.unwrap();
         let metadata = crate::catalog::testing::metadata("test", DateTime::UNIX_EPOCH, None);
         let error = folder.publish(&metadata, None).await.unwrap_err();

@@ -23,6 +23,7 @@ mod backup;
 mod blocks;
 pub mod catalog;
 mod checkpoint;
+mod claim;
 mod claimant;
 mod cursors;
 mod decided;
@@ -56,7 +57,7 @@ pub use error::EngineError;
 #[cfg(feature = "faults")]
 pub use fault::{Fault, FaultPoint};
 pub use files::{FileQueue, FileTask, FileTaskId, FoundBackup, FoundBackups, find_backups, namespace_of};
-pub use folder::discard;
+pub use folder::{discard, find_unfinished};
 pub use inspect::{FileReport, FolderReport, inspect};
 pub use limits::{BackupLimits, NamespaceLimits, RestoreLimits};
 pub use links::{Folder, LinkError, links_of};

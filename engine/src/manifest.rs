@@ -312,6 +312,12 @@ fn side_object(number: u32) -> String {
     format!("manifest-{number}.sums")
 }
 
+/// Whether an object of this name is the manifest of a backup, or holds its checksums.
+pub(crate) fn is_manifest(name: &str) -> bool {
+    let side_object = || name.strip_prefix("manifest-")?.strip_suffix(".sums");
+    name == MANIFEST_FILE || side_object().is_some()
+}
+
 /// Takes the checksums out of the entries when they are many: the objects that hold them, with their names.
 fn move_sums(files: &mut [FileEntry]) -> Vec<(String, Vec<u8>)> {
     let chunks = files.iter().map(|file| file.size.div_ceil(crate::sums::CHUNK as u64)).sum::<u64>();

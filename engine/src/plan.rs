@@ -87,6 +87,8 @@ pub struct BackupPlan {
     pub file_hash: FileHash,
     /// The time between checkpoints; zero for none.
     pub checkpoint_interval: Duration,
+    /// Continue the unfinished backup of a process that has ended, if the folder holds one.
+    pub continues: bool,
     /// Records per second over the whole job; 0 for no limit.
     pub records_per_second: u32,
     /// Bytes written per second over the whole job; 0 for no limit.
@@ -132,6 +134,7 @@ impl BackupPlan {
             encryption: None,
             file_hash: FileHash::default(),
             checkpoint_interval: Duration::from_mins(1),
+            continues: false,
             records_per_second: 0,
             bandwidth: 0,
             socket_timeout: Duration::from_secs(10),

@@ -36,6 +36,8 @@ pub(crate) struct WriteJob {
     /// When the run is canceled, what the storage does not do within the grace goes on in the background: dropped, a file
     /// might appear that nothing deletes.
     pub outcome: Arc<Outcome>,
+    /// A backup that was continued is not lost when it is canceled.
+    pub continues: bool,
     /// Number of the next file.
     pub next_file: AtomicU64,
     /// How many writers there are; held while that changes, and by a checkpoint until each of them has its mark.
@@ -77,7 +79,8 @@ impl WriteJob {
     /// Whether what the run has written so far is worth keeping when it fails: another attempt goes on from the last
     /// checkpoint.
     pub(crate) fn is_resumable(&self) -> bool {
-        self.folder.has_checkpoint() && !self.outcome.is_canceled() && self.outcome.is_transient()
+        let stays = if self.outcome.is_canceled() { self.continues } else { self.outcome.is_transient() };
+        self.folder.has_checkpoint() && stays
     }
 
     /// Deletes everything that the run made, and waits for that. A storage that hangs does not hold up the end of a run that

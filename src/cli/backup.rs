@@ -28,8 +28,15 @@ pub(super) struct Arguments {
     #[arg(short, long)]
     namespace: Namespace,
     /// The folder to write to; it must be empty or not exist yet.
-    #[arg(short, long, value_name = "DIR")]
-    directory: PathBuf,
+    #[arg(short, long, value_name = "DIR", required_unless_present = "continue_")]
+    directory: Option<PathBuf>,
+    /// Continue the backup in this folder, whose process has ended, from its last checkpoint. Selection, encryption and key must
+    /// be those that it was begun with; its format stays.
+    #[arg(long = "continue", id = "continue_", value_name = "DIR", conflicts_with = "directory")]
+    continue_: Option<PathBuf>,
+    /// Milliseconds between checkpoints; 0 for none.
+    #[arg(long, value_name = "MS", default_value_t = 60_000, value_parser = clap::value_parser!(u64).range(..=86_400_000))]
+    checkpoint_interval: u64,
     #[command(flatten)]
     place: OtherStorage,
     /// Only records of these sets, separated by commas.
@@ -152,6 +159,8 @@ impl Arguments {
                 Compression::Zstd(level) => Some(level.get()),
             },
             file_hash: self.file_hash,
+            checkpoint_interval: Duration::from_millis(self.checkpoint_interval),
+            continues: self.continue_.is_some(),
             records_per_second: self.records_per_second.map_or(0, RecordRate::get),
             bandwidth: self.bandwidth.map_or(0, Bandwidth::bytes_per_second),
             socket_timeout: Duration::from_millis(self.socket_timeout),
@@ -164,7 +173,9 @@ impl Arguments {
 pub(super) async fn run(mut arguments: Arguments) -> Result<(), Failure> {
     let mut plan = arguments.plan()?;
     plan.encryption = arguments.encryption.key()?;
-    let Place { storage, path: folder, name } = arguments.place.folder(&arguments.directory, check_folder)?;
+    // One of them, as clap sees to.
+    let directory = arguments.directory.or(arguments.continue_).unwrap_or_default();
+    let Place { storage, path: folder, name } = arguments.place.folder(&directory, check_folder)?;
     let cancel = cancel_on_signal()?;
     let cluster = arguments.connect.connect(&cancel).await?;
     let start = StartBackup { cluster: cluster.clone(), storage, folder, plan };

@@ -4,6 +4,7 @@
 mod chaos;
 mod disk;
 mod files;
+mod kill;
 mod nodes;
 mod restore;
 mod scan;

@@ -6,14 +6,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use abs_cluster::Cluster;
 use abs_config::RoutineSettings;
 use abs_engine::catalog::{BackupKind, Catalog, CatalogError, run_folder};
 use abs_engine::{
     BackupLimits, BackupPlan, BackupProgress, BackupReport, BackupRun, BackupSnapshot, Batch, BatchEnd,
     BatchId, EngineError, NamespaceLimits, NodeLoad, PartitionQueue, Scanner,
 };
-use abs_storage::{ObjectPath, Storage};
+use abs_storage::ObjectPath;
 use chrono::{DateTime, Utc};
 use slog::{error, info, warn};
 use tokio::task::JoinSet;
@@ -29,7 +28,7 @@ use crate::run_error::RunError;
 mod clock;
 mod prepare;
 
-use prepare::Step;
+use prepare::{Place, Step};
 
 /// How long a canceled run waits until what it left is deleted.
 const REMOVAL: Duration = Duration::from_secs(2);
@@ -49,8 +48,10 @@ pub(crate) struct RoutineRun {
     pub settings: Arc<RoutineSettings>,
     pub kind: BackupKind,
     pub created: DateTime<Utc>,
-    /// The steady time at `created`.
+    /// The steady time at `created`, or when it was continued.
     pub begun: Duration,
+    /// It was begun by a process that has ended.
+    pub continues: bool,
 }
 
 /// The scan of a namespace.
@@ -178,7 +179,11 @@ impl Job for Backup {
 /// Makes the one backup that the command line asked for.
 async fn single(start: StartBackup, steps: &Steps<Backup>) -> Result<BackupReport, EngineError> {
     let StartBackup { cluster, storage, folder, mut plan } = start;
-    let created = Utc::now();
+    let created = if plan.continues {
+        abs_engine::find_unfinished(&storage, &folder, &plan).await?
+    } else {
+        Utc::now()
+    };
     // The bound for a backup that builds on this one.
     if plan.cluster_time.is_none() && !plan.no_records {
         let read = timeout(plan.socket_timeout, cluster.time(&plan.namespace));
@@ -191,26 +196,10 @@ async fn single(start: StartBackup, steps: &Steps<Backup>) -> Result<BackupRepor
     let limits = BackupLimits::new(&plan, None).divide(1).remove(0);
     let place = Place { cluster, storage, folder };
     let result = attempt(steps, &place, &plan, created, &limits).await;
-    if result.is_err() && !steps.cancel.is_cancelled() {
+    if result.is_err() && !steps.cancel.is_cancelled() && !plan.continues {
         place.discard(steps).await;
     }
     result
-}
-
-/// Where one namespace is read and written.
-struct Place {
-    cluster: Cluster,
-    storage: Arc<dyn Storage>,
-    folder: ObjectPath,
-}
-
-impl Place {
-    /// Deletes what attempts left that failed.
-    async fn discard(&self, steps: &Steps<Backup>) {
-        if let Err(e) = abs_engine::discard(&self.storage, &self.folder).await {
-            error!(steps.log, "what the backup left could not be deleted"; "error" => %e);
-        }
-    }
 }
 
 /// One attempt at a namespace. When it fails for a reason that may pass, the next one goes on from its last checkpoint.
@@ -307,6 +296,9 @@ impl RoutineRun {
         for ((place, plan, base), limits) in prepared.namespaces.into_iter().zip(shares) {
             let (run, steps) = (Arc::clone(&run), steps.clone());
             namespaces.spawn(async move {
+                if let Some(report) = run.finished_before(&steps, &place, &plan).await {
+                    return Ok(report);
+                }
                 let work = || async {
                     let plan = run.set_bounds(&steps, &place, &plan, base).await?;
                     Ok(attempt(&steps, &place, &plan, run.created, &limits).await?)

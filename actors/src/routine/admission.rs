@@ -7,7 +7,7 @@ use abs_config::RoutineSettings;
 use abs_engine::catalog::BackupKind;
 use actix::{ActorFutureExt as _, Addr, AsyncContext as _, Context, Message, WrapFuture as _};
 use chrono::{DateTime, SubsecRound as _, Utc};
-use slog::warn;
+use slog::{info, warn};
 
 use super::{RoutineActor, Run, folder};
 use crate::job::BackupJobActor;
@@ -23,6 +23,8 @@ pub(crate) struct StartRun {
     pub settings: Arc<RoutineSettings>,
     pub kind: BackupKind,
     pub created: DateTime<Utc>,
+    /// It was begun by a process that has ended.
+    pub continues: bool,
 }
 
 /// Why a run is not started.
@@ -146,9 +148,31 @@ impl RoutineActor {
             );
             return;
         }
-        self.created = now;
-        let folder = folder(&self.settings, kind, self.created);
-        let start = StartRun { settings: Arc::clone(&self.settings), kind, created: self.created };
+        self.begin(kind, now, false, context);
+    }
+
+    /// Continues a run that was begun by a process that has ended.
+    pub(super) fn continue_run(
+        &mut self,
+        kind: BackupKind,
+        created: DateTime<Utc>,
+        context: &mut Context<Self>,
+    ) {
+        info!(self.log, "continuing the backup that the end of the service interrupted"; "type" => kind.as_str(), "created" => %created);
+        self.lane(kind).starting = true;
+        self.begin(kind, created, true, context);
+    }
+
+    fn begin(
+        &mut self,
+        kind: BackupKind,
+        created: DateTime<Utc>,
+        continues: bool,
+        context: &mut Context<Self>,
+    ) {
+        self.created = self.created.max(created);
+        let folder = folder(&self.settings, kind, created);
+        let start = StartRun { settings: Arc::clone(&self.settings), kind, created, continues };
         let asked = self.supervisor.send(start);
         // The supervisor answers at once; until it did, the end of the run must not be heard of.
         context.wait(asked.into_actor(self).map(move |answer, actor, _| {

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use abs_config::StorageSettings;
-use abs_engine::catalog::{BackupKind, CatalogError};
+use abs_config::{OnInterrupt, RoutineSettings, StorageSettings};
+use abs_engine::catalog::{BackupKind, CatalogError, Swept, Unfinished};
 use abs_storage::ObjectPath;
 use actix::{ActorFutureExt as _, AsyncContext as _, Context, WrapFuture as _};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use slog::{error, info, warn};
 
-use super::{ApplyRetention, RoutineActor};
+use super::{ApplyRetention, RoutineActor, folder};
 use crate::suspects::{latest_true, mark_suspects};
 
 /// What was made last.
@@ -25,6 +25,24 @@ pub(super) struct Lasts {
     incremental: Option<DateTime<Utc>>,
     /// Folders that are named like those of runs, but of no possible time.
     strays: Vec<ObjectPath>,
+}
+
+/// The longest time after which an interrupted backup is continued.
+const LONGEST_INTERRUPTION: TimeDelta = TimeDelta::days(1);
+
+/// Whether an interrupted run is continued: while its last checkpoint is younger than the interval of its schedule.
+fn is_worth_continuing(settings: &RoutineSettings, run: &Unfinished) -> bool {
+    let schedule = match run.kind {
+        BackupKind::Full => Some(&settings.full),
+        BackupKind::Incremental => settings.incremental.as_ref(),
+    };
+    let next = schedule.and_then(|schedule| schedule.next_after(run.created));
+    let interval = next.map_or(LONGEST_INTERRUPTION, |next| LONGEST_INTERRUPTION.min(next - run.created));
+    let age = run.checkpoint.elapsed().unwrap_or_default();
+    settings.policy.on_interrupt == OnInterrupt::Resume
+        // The format of the names of folders may have changed.
+        && folder(settings, run.kind, run.created).as_ref() == Some(&run.run)
+        && interval.to_std().is_ok_and(|interval| age < interval)
 }
 
 impl RoutineActor {
@@ -73,19 +91,32 @@ impl RoutineActor {
         })));
     }
 
-    /// Deletes what a crash left behind.
-    pub(super) fn sweep(&self) {
+    /// Continues what a crash interrupted, and deletes what else it left behind.
+    pub(super) fn sweep(&self, context: &mut Context<Self>) {
         let catalog = self.shared.catalogs.of(&self.settings.storage);
-        let (routine, log) = (self.settings.name.clone(), self.log.clone());
-        self.shared.runtime.spawn(async move {
-            let (deleted, result) = catalog.sweep(&routine).await;
+        let (settings, log) = (Arc::clone(&self.settings), self.log.clone());
+        let swept = self.shared.runtime.spawn(async move {
+            let keeps = |run: &Unfinished| is_worth_continuing(&settings, run);
+            let Swept { deleted, unfinished, result } = catalog.sweep(&settings.name, keeps).await;
             for folder in deleted {
                 info!(log, "deleted what a crash left of a backup"; "folder" => %folder);
             }
             if let Err(e) = result {
                 warn!(log, "what a crash may have left is still there"; "error" => %e);
             }
+            unfinished
         });
+        context.spawn(swept.into_actor(self).map(|unfinished, actor, context| {
+            for Unfinished { kind, created, .. } in unfinished.unwrap_or_default() {
+                // The newest comes first. A run of the same kind may have begun meanwhile.
+                if actor.settings.disabled || actor.lane(kind).is_busy() {
+                    warn!(actor.log, "an interrupted backup is not continued, because the routine is disabled or another one runs";
+                        "type" => kind.as_str(), "created" => %created);
+                } else {
+                    actor.continue_run(kind, created, context);
+                }
+            }
+        }));
     }
 
     pub(super) fn loaded(&mut self, lasts: Lasts) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use abs_config::{ClusterSettings, RoutineSettings};
+use abs_config::{ClusterSettings, OnInterrupt, RoutineSettings};
 use abs_engine::catalog::BackupKind;
 use actix::{Addr, AsyncContext as _, Handler, MessageResult, ResponseFuture};
 use chrono::{DateTime, Utc};
@@ -74,6 +74,11 @@ impl Job {
             Self::SingleBackup { actor, .. } | Self::Run { actor, .. } => actor.do_send(Cancel),
             Self::SingleRestore { actor, .. } | Self::Restore { actor, .. } => actor.do_send(Cancel),
         }
+    }
+
+    /// Whether the next start of the service continues the job when the process ends.
+    pub(crate) fn is_continued(&self) -> bool {
+        matches!(self, Self::Run { settings, .. } if settings.policy.on_interrupt == OnInterrupt::Resume)
     }
 
     fn backup(&self) -> Option<&Addr<BackupJobActor>> {

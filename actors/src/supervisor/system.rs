@@ -111,13 +111,24 @@ impl Handler<Shutdown> for SupervisorActor {
         let patience =
             async move { tokio::time::timeout(grace, running.wait_for(|jobs| *jobs == 0)).await.is_ok() };
         Box::pin(patience.into_actor(self).then(|all_ended, actor, _| {
+            let mut left = 0;
             if !all_ended {
-                warn!(actor.shared.log, "canceling what still runs"; "jobs" => *actor.running.borrow());
-                actor.jobs.values().for_each(Job::cancel);
+                let (continued, canceled): (Vec<_>, Vec<_>) =
+                    actor.jobs.values().partition(|job| job.is_continued());
+                left = continued.len();
+                if !canceled.is_empty() {
+                    warn!(actor.shared.log, "canceling what still runs"; "jobs" => canceled.len());
+                    canceled.into_iter().for_each(Job::cancel);
+                }
+                if left > 0 {
+                    warn!(actor.shared.log, "stopping backups: the next start continues them"; "jobs" => left);
+                }
             }
             let mut running = actor.running.subscribe();
             // The sender lives as long as the supervisor.
-            let end = async move { tokio::time::timeout(CLEAN_UP, running.wait_for(|jobs| *jobs == 0)).await.is_ok() };
+            let end = async move {
+                tokio::time::timeout(CLEAN_UP, running.wait_for(|jobs| *jobs <= left)).await.is_ok()
+            };
             end.into_actor(actor).map(|all_ended, actor, _| {
                 if !all_ended {
                     warn!(actor.shared.log, "what still runs is left, the next start cleans up"; "jobs" => *actor.running.borrow());

@@ -16,7 +16,7 @@ use futures_util::{StreamExt as _, stream};
 use super::layout::{DATA, time_in};
 use super::suspects::{MARK_FILE, is_dated_later};
 use super::{Backup, BackupKind, Listed, Result, Unreadable};
-use crate::folder::CLAIM_FILE;
+use crate::claim::claim_number;
 use crate::{METADATA_FILE, Metadata};
 
 /// How many requests are under way at once.
@@ -260,7 +260,8 @@ impl Catalog {
                     let marks = others.iter().filter(|file| file.path.name() == MARK_FILE);
                     let marks: Marks = Arc::new(marks.filter_map(mark).collect());
                     if known.is_empty() && new.is_empty() {
-                        let claims = others.into_iter().filter(|file| file.path.name() == CLAIM_FILE);
+                        let claims =
+                            others.into_iter().filter(|file| claim_number(file.path.name()).is_some());
                         found.bare.push(Bare { claims: claims.collect(), folder });
                         continue;
                     }

@@ -1,70 +1,120 @@
 //! Deleting what a crash left behind.
 
-use std::time::Duration;
+use std::collections::HashMap;
+use std::time::{Duration, SystemTime};
 
 use abs_storage::{ObjectInfo, ObjectPath, StorageError};
+use chrono::{DateTime, Utc};
 
+use super::listing::RunFolder;
 use super::{BackupKind, Catalog, Result};
 use crate::METADATA_FILE;
+use crate::checkpoint::CHECKPOINTS;
+use crate::claim::{claim_number, read_claim};
 use crate::claimant::Claimant;
-use crate::folder::CLAIM_FILE;
 
 /// After which time an upload or a claim is taken for a leftover, whoever made it.
 const LEFT: Duration = Duration::from_hours(7 * 24);
 
-/// The largest claim that is read, in bytes; they have some hundred.
-const CLAIM_LIMIT: usize = 4096;
+/// A run whose process ended before it was done, and that can be continued.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unfinished {
+    /// Full or incremental.
+    pub kind: BackupKind,
+    /// The time of the run.
+    pub created: DateTime<Utc>,
+    /// Its folder.
+    pub run: ObjectPath,
+    /// When its last checkpoint was written, by the storage's clock.
+    pub checkpoint: SystemTime,
+}
+
+/// What was found of processes that have ended.
+#[derive(Debug)]
+pub struct Swept {
+    /// Folders that were deleted.
+    pub deleted: Vec<ObjectPath>,
+    /// Runs to be continued, the newest first.
+    pub unfinished: Vec<Unfinished>,
+    /// The first error: what could be done was.
+    pub result: Result<()>,
+}
 
 impl Catalog {
     /// Deletes what processes of this system left behind when they crashed while they backed up this routine, and unfinished
-    /// uploads of more than a week ago. Returns the folders, and the first of the errors: what can be done is. Of runs only
-    /// those are looked at that are newer than the newest whole one: retention takes what is older.
-    pub async fn sweep(&self, routine: &str) -> (Vec<ObjectPath>, Result<()>) {
-        let (mut deleted, mut result) = (Vec::new(), Ok(()));
+    /// uploads of more than a week ago; but a run that has a checkpoint and that `keeps` takes stays, for the caller to
+    /// continue. Of runs only those are looked at that are newer than the newest whole one: retention takes what is older.
+    pub async fn sweep(&self, routine: &str, keeps: impl Fn(&Unfinished) -> bool) -> Swept {
+        let mut swept = Swept { deleted: Vec::new(), unfinished: Vec::new(), result: Ok(()) };
         for kind in BackupKind::ALL {
-            result = result.and(self.sweep_runs(routine, kind, &mut deleted).await);
+            let runs = self.sweep_runs(routine, kind, &keeps, &mut swept).await;
             let old = async { Ok(self.storage().delete_unfinished(&kind.folder(routine)?, LEFT).await?) };
-            result = result.and(old.await.map(drop));
+            let result = runs.and(old.await.map(drop));
+            swept.result = swept.result.and(result);
         }
-        (deleted, result)
+        swept
     }
 
-    async fn sweep_runs(&self, routine: &str, kind: BackupKind, deleted: &mut Vec<ObjectPath>) -> Result<()> {
+    async fn sweep_runs(
+        &self,
+        routine: &str,
+        kind: BackupKind,
+        keeps: &impl Fn(&Unfinished) -> bool,
+        swept: &mut Swept,
+    ) -> Result<()> {
         let mut runs = self.folders(routine, kind).await?;
         runs.retain(|run| run.created.is_some());
         runs.sort_by_key(|run| run.created);
         let mut result = Ok(());
         while let Some(run) = runs.pop() {
             let objects = self.storage().list(&run.path, true).await?.objects;
-            let named = |name| objects.iter().filter(move |object| object.path.name() == name);
-            let whole: Vec<_> = named(METADATA_FILE).filter_map(|file| file.path.parent()).collect();
-            let (mut claims, mut gone) = (0, Vec::new());
-            for claim in named(CLAIM_FILE) {
-                claims += 1;
-                if self.is_abandoned(claim).await? {
-                    gone.push(claim);
-                }
+            let whole: Vec<_> = objects
+                .iter()
+                .filter(|object| object.path.name() == METADATA_FILE)
+                .filter_map(|file| file.path.parent())
+                .collect();
+            // Folders with claims, and whether all of those are of processes that are gone.
+            let mut claimed: HashMap<ObjectPath, bool> = HashMap::new();
+            for claim in objects.iter().filter(|object| claim_number(object.path.name()).is_some()) {
+                let Some(folder) = claim.path.parent() else { continue };
+                let is_gone = self.is_abandoned(claim).await?;
+                *claimed.entry(folder).or_insert(true) &= is_gone;
             }
-            if whole.is_empty() && claims > 0 && gone.len() == claims {
+            let are_gone = !claimed.is_empty() && claimed.values().all(|gone| *gone);
+            if let Some(unfinished) = unfinished(kind, &run, &objects, &whole)
+                && are_gone
+                && keeps(&unfinished)
+            {
+                swept.unfinished.push(unfinished);
+                continue;
+            }
+            if whole.is_empty() && are_gone {
                 // Nothing of the run is of use: its configuration files go, too.
                 match self.remove_run(&run.path).await {
-                    Ok(()) => deleted.push(run.path),
+                    Ok(()) => swept.deleted.push(run.path),
                     Err(e) => result = result.and(Err(e)),
                 }
                 continue;
             }
-            for claim in gone {
-                let Some(folder) = claim.path.parent() else { continue };
+            let is_done = claimed.is_empty() && !whole.is_empty();
+            for folder in claimed.into_iter().filter_map(|(folder, gone)| gone.then_some(folder)) {
                 if whole.contains(&folder) {
-                    // The backup was done; only its claim was left.
-                    self.storage().delete_prefix(&claim.path).await?;
+                    // The backup was done; only its claims were left, perhaps with its checkpoints.
+                    for object in &objects {
+                        let is_claim = claim_number(object.path.name()).is_some();
+                        if is_claim && object.path.parent().as_ref() == Some(&folder) {
+                            self.storage().delete_prefix(&object.path).await?;
+                        }
+                    }
+                    let checkpoints = folder.join(CHECKPOINTS)?;
+                    self.storage().delete_prefix(&checkpoints).await?;
                     continue;
                 }
                 self.storage().delete_prefix(&folder).await?;
-                deleted.push(folder.clone());
+                swept.deleted.push(folder.clone());
                 self.storage().delete_unfinished(&folder, Duration::ZERO).await?;
             }
-            if claims == 0 && !whole.is_empty() {
+            if is_done {
                 break;
             }
         }
@@ -86,22 +136,32 @@ impl Catalog {
         if claim.modified.elapsed().is_ok_and(|age| age > LEFT) {
             return Ok(true);
         }
-        match self.storage().get(&claim.path, CLAIM_LIMIT).await {
-            Ok(text) => {
-                let claimant = Claimant::at_the_end_of(&String::from_utf8_lossy(&text));
-                Ok(claimant.is_some_and(|claimant| claimant.is_gone()))
-            }
-            // Its run ended meanwhile.
-            Err(e) if e.is_not_found() => Ok(false),
-            Err(e) => Err(e),
-        }
+        // Without a text its run ended meanwhile.
+        let text = read_claim(&**self.storage(), &claim.path).await?;
+        Ok(text.is_some_and(|text| Claimant::at_the_end_of(&text).is_some_and(|claimant| claimant.is_gone())))
     }
+}
+
+/// The run in a folder, if one of its backups has a checkpoint and is not whole.
+fn unfinished(
+    kind: BackupKind,
+    run: &RunFolder,
+    objects: &[ObjectInfo],
+    whole: &[ObjectPath],
+) -> Option<Unfinished> {
+    let of_checkpoint = |object: &&ObjectInfo| {
+        let folder = object.path.parent().filter(|folder| folder.name() == CHECKPOINTS);
+        folder.and_then(|folder| folder.parent()).is_some_and(|backup| !whole.contains(&backup))
+    };
+    let checkpoint = objects.iter().filter(of_checkpoint).map(|object| object.modified).max()?;
+    Some(Unfinished { kind, created: run.created?, run: run.path.clone(), checkpoint })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Place, run};
+    use super::super::testing::{Place, at, run};
     use super::*;
+    use crate::claim::CLAIM_FILE;
 
     use BackupKind::{Full, Incremental};
 
@@ -118,9 +178,9 @@ mod tests {
     }
 
     async fn sweep(place: &Place) -> Vec<ObjectPath> {
-        let (deleted, result) = place.catalog.sweep("r").await;
-        result.unwrap();
-        deleted
+        let swept = place.catalog.sweep("r", |_| false).await;
+        swept.result.unwrap();
+        swept.deleted
     }
 
     #[tokio::test]
@@ -153,6 +213,25 @@ mod tests {
             assert_eq!(place.exists(path.as_str()), stays, "{path}");
         }
         assert_eq!(sweep(&place).await, []);
-        assert_eq!(place.catalog.sweep("none").await.0, []);
+
+        // A run that can be continued, whose first backup is whole.
+        let going_on = run(Full, 60);
+        claim(&place, &going_on, "test", &abandoned);
+        place.write(&format!("{going_on}/data/test/in-progress-2"), &abandoned);
+        place.write(&format!("{going_on}/data/test/manifest/0.json"), "");
+        place.write(&format!("{going_on}/data/other/{METADATA_FILE}"), "done");
+        let swept = place.catalog.sweep("r", |_| true).await;
+        assert_eq!((swept.deleted, swept.unfinished.len()), (Vec::new(), 1));
+        assert_eq!((swept.unfinished[0].kind, swept.unfinished[0].created), (Full, at(60)));
+        place.write(&format!("{going_on}/data/test/in-progress-2"), &going);
+        let swept = place.catalog.sweep("r", |_| true).await;
+        assert_eq!(
+            (swept.deleted, swept.unfinished),
+            (Vec::new(), Vec::new()),
+            "another process continues it"
+        );
+        place.write(&format!("{going_on}/data/test/in-progress-2"), &abandoned);
+        assert_eq!(sweep(&place).await, [going_on.join("data/test").unwrap()]);
+        assert_eq!(place.catalog.sweep("none", |_| true).await.deleted, []);
     }
 }

@@ -28,6 +28,7 @@ const ADDITIONS: &[&str] = &[
     "dto.BackupPolicy.compact",
     "dto.BackupPolicy.file-hash",
     "dto.BackupPolicy.incr-mode",
+    "dto.BackupPolicy.on-interrupt",
     "dto.BackupPolicy.overlap",
     "dto.BackupRoutine.filter-exp",
     "dto.BackupRoutine.schedule-timezone",

@@ -2,15 +2,20 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use abs_asb::EncryptionKey;
+use abs_cluster::Cluster;
 use abs_config::IncrementalMode;
 use abs_engine::catalog::{BackupKind, Base, CatalogError, Foundations, Misdated, namespace_folder};
-use abs_engine::{BackupLimits, BackupPlan, EngineError};
+use abs_engine::{
+    BackupLimits, BackupPlan, BackupReport, EngineError, METADATA_FILE, Metadata, find_unfinished,
+};
+use abs_storage::{ObjectPath, Storage};
 use chrono::{DateTime, TimeDelta, Utc};
-use slog::{info, warn};
+use slog::{error, info, warn};
 
-use super::{Backup, Place, RoutineRun};
+use super::{Backup, RoutineRun};
 use crate::job::Steps;
 use crate::messages::PendingRetry;
 use crate::metrics::Outcome;
@@ -18,6 +23,25 @@ use crate::run_error::RunError;
 use crate::settings;
 use crate::shared::Lease;
 use crate::suspects::{latest_true, mark_suspects};
+
+/// Where one namespace is read and written.
+pub(super) struct Place {
+    pub cluster: Cluster,
+    pub storage: Arc<dyn Storage>,
+    pub folder: ObjectPath,
+}
+
+impl Place {
+    /// Deletes what attempts left that failed.
+    pub(super) async fn discard(&self, steps: &Steps<Backup>) {
+        if let Err(e) = abs_engine::discard(&self.storage, &self.folder).await {
+            error!(steps.log, "what the backup left could not be deleted"; "error" => %e);
+        }
+    }
+}
+
+/// The largest metadata.yaml that is read, in bytes; they have some hundred.
+const METADATA_LIMIT: usize = 1 << 20;
 
 /// What is known before the first namespace begins.
 pub(super) struct Prepared {
@@ -111,6 +135,30 @@ impl RoutineRun {
         Ok(Prepared { lease, limits, namespaces })
     }
 
+    /// The backup of a namespace that was finished before the process ended that began this run.
+    pub(super) async fn finished_before(
+        &self,
+        steps: &Steps<Backup>,
+        Place { storage, folder, .. }: &Place,
+        plan: &BackupPlan,
+    ) -> Option<BackupReport> {
+        if !self.continues {
+            return None;
+        }
+        let metadata = match folder.join(METADATA_FILE) {
+            Ok(path) => storage.get(&path, METADATA_LIMIT).await.ok(),
+            Err(_) => None,
+        };
+        if let Some(metadata) = metadata.and_then(|text| Metadata::from_yaml(&text).ok()) {
+            let (elapsed, retries, warnings) = (Duration::ZERO, 0, Vec::new());
+            return Some(BackupReport { metadata, elapsed, retries, empty: false, warnings });
+        }
+        if let Err(e) = find_unfinished(storage, folder, plan).await {
+            warn!(steps.log, "the namespace is backed up from the start"; "namespace" => &plan.namespace, "reason" => %e);
+        }
+        None
+    }
+
     /// What is backed up of a namespace, without bounds of time.
     fn plan(&self, namespace: &str, key: Option<EncryptionKey>) -> BackupPlan {
         let settings = &self.settings;
@@ -120,6 +168,7 @@ impl RoutineRun {
         plan.filter.clone_from(&settings.filter);
         plan.partitions = settings::partitions(settings);
         plan.prefer_racks.clone_from(&settings.cluster.prefer_racks);
+        plan.continues = self.continues;
         plan
     }
 

@@ -17,7 +17,7 @@ in_every_cloud!(
     a_canceled_backup_leaves_no_part,
     a_backup_whose_upload_hangs_can_be_canceled,
 );
-on_every_storage!(what_a_crash_left_goes_at_the_next_start);
+on_every_storage!(what_a_crash_left_goes_at_the_next_start, an_interrupted_backup_is_continued);
 
 /// How many records there are of [`fill`].
 const RECORDS: u64 = 150;
@@ -136,7 +136,7 @@ fn a_backup_whose_upload_hangs_can_be_canceled(place: Place) {
 fn what_a_crash_left_goes_at_the_next_start(place: Place) {
     let server = Server::embedded(1);
     fill(&server);
-    let home = with_policy(&server, "{parallel: 1, parallel-write: 1}").at(place);
+    let home = with_policy(&server, "{parallel: 1, parallel-write: 1, on-interrupt: discard}").at(place);
     let service = home.serve();
     service.backup("full", "routine");
     let whole = home.files();
@@ -150,4 +150,45 @@ fn what_a_crash_left_goes_at_the_next_start(place: Place) {
     assert_eq!(home.files(), whole);
     assert_eq!(home.raw().delete_unfinished(), 0);
     service.backup("full", "routine");
+}
+
+/// Protects: a backup whose service was killed, again and again, is continued at the next start from its last checkpoint: it
+/// keeps its time, has each record once, and leaves nothing else.
+fn an_interrupted_backup_is_continued(place: Place) {
+    let server = Server::embedded(1);
+    fill(&server);
+    let expected = held(&server);
+    let home = with_policy(&server, "{parallel: 1, parallel-write: 2, checkpoint-interval: 20}").at(place);
+    let mut service = home.serve();
+    hang(&server, &service);
+    let checkpoint = |number: u32| {
+        let name = format!("/manifest/{number}.json");
+        let there = || home.files().iter().any(|file| file.ends_with(&name));
+        eventually(there).unwrap_or_else(|()| panic!("no checkpoint {number}: {:?}", home.files()));
+    };
+    checkpoint(1);
+    let begun: Vec<_> =
+        home.files().iter().filter_map(|file| file.split('/').nth(2).map(str::to_owned)).collect();
+    for kills in 1..=2 {
+        // This kills it.
+        drop(service);
+        service = home.serve();
+        service.logs(&["continuing the backup that the end of the service interrupted"]);
+        // The first checkpoint of an attempt says that it was begun.
+        checkpoint(1 + kills);
+    }
+    server.dev().knobs().refuse_partition(7, false).unwrap();
+    let listed = || !service.backups("full", "routine").is_empty();
+    eventually(listed).unwrap_or_else(|()| panic!("it does not end:\n{}", service.log()));
+    let backup = service.backups("full", "routine").remove(0);
+    assert_eq!(
+        (&backup["record-count"], &json!(backup["timestamp"].to_string())),
+        (&json!(RECORDS), &json!(begun[0]))
+    );
+    let odd = |name: &&String| name.contains("/manifest/") || name.contains("in-progress");
+    eventually(|| home.files().iter().find(odd).is_none()).unwrap_or_else(|()| panic!("{:?}", home.files()));
+    assert_eq!(home.raw().delete_unfinished(), 0);
+    empty(&server);
+    done(&service, "full", &request_of(&backup, &json!({})));
+    assert!(held(&server) == expected);
 }

@@ -1,0 +1,84 @@
+//! Processes that are killed.
+
+use std::time::Duration;
+
+use super::{Data, Numbers, left_in};
+use crate::support::{Dump, Server, command, outcome, same};
+
+/// Protects: a backup that is killed again and again, at any moment, and continued, has each record once. `ABS_KILLS` says
+/// how many backups to make.
+#[test]
+fn a_backup_that_is_killed_is_continued() {
+    let backups: u64 = std::env::var("ABS_KILLS").map_or(4, |text| text.parse().unwrap());
+    let server = Server::embedded(2);
+    Data { records: 3000, partitions: 500, size: 2000 }.fill(&server);
+    let whole = tempfile::tempdir().unwrap();
+    server.backup(whole.path(), &[]).ok();
+    let expected = Dump::read(whole.path());
+    let mut numbers = Numbers(1);
+    let (mut kills, mut continued) = (0, 0);
+    for number in 0..backups {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().to_str().unwrap();
+        let fixed = ["backup", "-h", &server.address, "-n", &server.namespace, "--parallel-write", "2"];
+        let slow = ["--bandwidth", "8", "--checkpoint-interval", "20"];
+        let mut place = ["-d", path];
+        for _ in 0..3 {
+            let mut child = command(&[&fixed[..], &slow, &place].concat()).spawn().unwrap();
+            std::thread::sleep(Duration::from_millis(numbers.below(900)));
+            child.kill().unwrap();
+            let ended = outcome(child);
+            assert_ne!(ended.code, Some(1), "{ended:?}");
+            kills += 1;
+            if left_in(folder.path()).contains(&"metadata.yaml".to_owned()) {
+                break;
+            }
+            if folder.path().join("manifest/0.json").exists() {
+                place = ["--continue", path];
+                continued += 1;
+            } else {
+                // It was killed before it had begun.
+                std::fs::remove_dir_all(path).unwrap();
+                place = ["-d", path];
+            }
+        }
+        if !left_in(folder.path()).contains(&"metadata.yaml".to_owned()) {
+            let summary = command(&[&fixed[..], &place, &["--json"]].concat()).spawn().unwrap();
+            let summary = outcome(summary).ok().json();
+            assert_eq!(summary["record-count"], 3000);
+        }
+        same(&Dump::read(folder.path()), &expected);
+        let odd = left_in(folder.path())
+            .into_iter()
+            .find(|name| name.starts_with("in-progress") || name.starts_with(".abs"));
+        assert_eq!(odd, None, "backup {number}");
+        crate::support::abs(&["inspect", path]).ok();
+    }
+    println!("{kills} kills, {continued} continued");
+}
+
+/// Protects: what cannot be continued is refused with its reason, and stays.
+#[test]
+fn what_cannot_be_continued_is_refused() {
+    let server = Server::embedded(1);
+    Data { records: 3000, partitions: 500, size: 2000 }.fill(&server);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    let fixed = ["backup", "-h", &server.address, "-n", &server.namespace];
+    let go_on = |options: &[&str]| {
+        outcome(command(&[&fixed[..], &["--continue", path], options].concat()).spawn().unwrap())
+    };
+    go_on(&[]).fails(1, &["holds no unfinished backup"]);
+    let slow = ["--bandwidth", "2", "--checkpoint-interval", "20", "-d", path];
+    let mut child = command(&[&fixed[..], &slow].concat()).spawn().unwrap();
+    super::until("there is a checkpoint", || folder.path().join("manifest/1.json").exists());
+    go_on(&[]).fails(1, &["another process is writing"]);
+    child.kill().unwrap();
+    outcome(child);
+    go_on(&["--set", "other"]).fails(1, &["another selection"]);
+    server.backup(folder.path(), &[]).fails(1, &["a process that ended", "continue it"]);
+    assert!(folder.path().join("manifest/1.json").exists());
+    go_on(&["-d", path]).fails(2, &["--continue"]);
+    go_on(&[]).ok();
+    assert_eq!(Dump::read(folder.path()).records.len(), 3000);
+}
