@@ -152,18 +152,29 @@ async fn a_restarted_routine_forgets_nothing() {
     assert!(metrics.contains(restarts), "{metrics}");
 }
 
-/// When the service stops, running jobs may end; those that do not in time are canceled, and nothing new begins.
+/// When the service stops, running jobs may end, and nothing new begins. Of those that do not end in time, backups are left
+/// for the next start to continue; with `on-interrupt: discard` they are canceled, and leave nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_stops_in_order() {
-    let mut world = world().await;
-    world.dev.knobs().inject(Fault::delay_reply(Kind::Query, Duration::from_secs(30)));
-    world.trigger(Full).await;
-    started(&mut world).await;
-    world.send(Shutdown { grace: Duration::from_millis(50) }).await;
-    assert_eq!(world.finished().await.1, Status::Canceled);
-    let trigger = TriggerBackup { routine: "second".to_owned(), kind: Full, delay: Duration::ZERO };
-    assert_eq!(world.send(trigger).await, Err(RequestError::Stopping));
-    assert!(!world.send(CheckReadiness).await.is_ready());
-    let folder = world.folder.path().join("daily/backup");
-    assert!(!folder.exists() || std::fs::read_dir(folder).unwrap().count() == 0);
+    for discards in [true, false] {
+        let policy =
+            if discards { POLICY.replace("p: {", "p: {on-interrupt: discard, ") } else { POLICY.to_owned() };
+        let mut world = World::start("2026-01-01T12:00:00Z", &policy, ROUTINES).await;
+        world.dev.knobs().inject(Fault::delay_reply(Kind::Query, Duration::from_secs(30)));
+        world.trigger(Full).await;
+        started(&mut world).await;
+        let folder = world.folder.path().join("daily/backup");
+        let runs = || folder.exists() && std::fs::read_dir(&folder).unwrap().count() > 0;
+        while !discards && !runs() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        world.send(Shutdown { grace: Duration::from_millis(50) }).await;
+        if discards {
+            assert_eq!(world.finished().await.1, Status::Canceled);
+        }
+        let trigger = TriggerBackup { routine: "second".to_owned(), kind: Full, delay: Duration::ZERO };
+        assert_eq!(world.send(trigger).await, Err(RequestError::Stopping));
+        assert!(!world.send(CheckReadiness).await.is_ready());
+        assert_eq!(runs(), !discards);
+    }
 }
