@@ -13,6 +13,7 @@ mod place;
 mod resources;
 mod restore;
 mod serve;
+mod verify;
 mod view;
 
 use std::process::ExitCode;
@@ -42,6 +43,8 @@ enum Command {
     Restore(restore::Arguments),
     /// Read .asb files without a cluster and say what they hold and what is wrong with them.
     Inspect(inspect::Arguments),
+    /// Verify backups without a cluster: are they whole, and as they were written?
+    Verify(verify::Arguments),
     /// Run an in-memory Aerospike server for development and tests. It keeps nothing when it ends.
     Devserver(devserver::Arguments),
     /// Run the service: backups by schedule, and the REST API.
@@ -130,6 +133,7 @@ pub fn run() -> ExitCode {
             Command::Backup(arguments) => backup::run(arguments).await,
             Command::Restore(arguments) => restore::run(arguments).await,
             Command::Inspect(arguments) => inspect::run(arguments).await,
+            Command::Verify(arguments) => verify::run(arguments).await,
             Command::Devserver(arguments) => devserver::run(arguments).await,
             Command::Serve(arguments) => serve::run(arguments).await,
             Command::Config(arguments) => config::run(arguments).await,

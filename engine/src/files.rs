@@ -1,6 +1,6 @@
 //! The files of a backup: found in a folder, handed out to workers.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use crate::manifest::{BackupFile, MANIFEST_FILE, Manifest, Proof};
 use crate::metadata::{METADATA_FILE, Metadata};
 
 /// What is under a folder.
+#[derive(Default)]
 pub(crate) struct Found {
     /// Every `.asb` file, the largest first so that no big one is left for the end.
     pub files: Vec<ObjectInfo>,
@@ -27,6 +28,8 @@ pub(crate) struct Found {
     manifests: Vec<ObjectPath>,
     /// Every mark of a wrong clock.
     marks: Vec<ObjectPath>,
+    /// The folder of every claim.
+    claims: Vec<ObjectPath>,
 }
 
 impl Found {
@@ -119,7 +122,9 @@ pub(crate) async fn find(storage: &dyn Storage, folder: &ObjectPath) -> Result<F
     let metadata: Vec<_> = named(METADATA_FILE).cloned().collect();
     let marks = named(MARK_FILE).map(|object| object.path.clone()).collect();
     let manifests = named(MANIFEST_FILE).filter_map(|object| object.path.parent()).collect();
-    if metadata.is_empty() && objects.iter().any(|object| claim_number(object.path.name()).is_some()) {
+    let claims = objects.iter().filter(|object| claim_number(object.path.name()).is_some());
+    let claims: Vec<_> = claims.filter_map(|object| object.path.parent()).collect();
+    if metadata.is_empty() && !claims.is_empty() {
         return Err(EngineError::Unfinished { folder: place(storage, folder) });
     }
     let mut files = objects;
@@ -129,7 +134,7 @@ pub(crate) async fn find(storage: &dyn Storage, folder: &ObjectPath) -> Result<F
         return Err(EngineError::NoFiles { folder: place(storage, folder) });
     }
     files.sort_by_key(|file| std::cmp::Reverse(file.size));
-    Ok(Found { files, metadata, manifests, marks })
+    Ok(Found { files, metadata, manifests, marks, claims })
 }
 
 /// Whether an object holds records or definitions of a backup.
@@ -146,6 +151,43 @@ pub(crate) async fn read_metadata(
     let metadata = Metadata::from_yaml(&text)
         .map_err(|e| EngineError::BadFile { file: path.to_string(), what: e.to_string() })?;
     Ok((metadata, text))
+}
+
+impl Found {
+    /// Divides what was found among its backups, by their folders. A backup has all that is below the folder of its
+    /// metadata.yaml; files that belong to none are those of their folder.
+    pub(crate) fn divide(self) -> BTreeMap<ObjectPath, Self> {
+        let described: HashSet<_> = self.metadata.iter().filter_map(|object| object.path.parent()).collect();
+        let owner = |folder: Option<ObjectPath>| {
+            let folder = folder.unwrap_or_else(ObjectPath::root);
+            let mut above = std::iter::successors(Some(folder.clone()), ObjectPath::parent);
+            above.find(|above| described.contains(above)).unwrap_or(folder)
+        };
+        let mut parts: BTreeMap<ObjectPath, Self> = BTreeMap::new();
+        for file in self.files {
+            parts.entry(owner(file.path.parent())).or_default().files.push(file);
+        }
+        for object in self.metadata {
+            parts.entry(owner(object.path.parent())).or_default().metadata.push(object);
+        }
+        for folder in self.manifests {
+            parts.entry(owner(Some(folder.clone()))).or_default().manifests.push(folder);
+        }
+        for folder in self.claims {
+            parts.entry(owner(Some(folder.clone()))).or_default().claims.push(folder);
+        }
+        parts
+    }
+
+    /// Whether it is what a run writes, or left.
+    pub(crate) fn is_unfinished(&self) -> bool {
+        self.metadata.is_empty() && !self.claims.is_empty()
+    }
+
+    /// Whether there is a manifest, but no metadata.yaml any more.
+    pub(crate) fn has_lost_metadata(&self) -> bool {
+        self.metadata.is_empty() && !self.manifests.is_empty()
+    }
 }
 
 /// What a folder with one metadata.yaml holds.

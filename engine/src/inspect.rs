@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use abs_asb::{AsbError, EncryptionKey, Item, Items, Position, Record, Version};
 use abs_storage::{ObjectInfo, ObjectPath, Storage};
@@ -104,34 +105,68 @@ pub async fn inspect(
             },
         }
     };
+    for (mut file, read) in read_files(storage, files, key, &Arc::default()).await? {
+        file.problem = read.err().map(|wrong| wrong.to_string());
+        report.files.push(file);
+    }
+    if let Some(metadata) = &report.metadata {
+        report.problems.extend(differences(metadata, &report.files));
+    }
+    Ok(report)
+}
+
+/// Reads files to their end, by name. Each comes with what is wrong with it; what it holds is counted as far as it could be
+/// read.
+pub(crate) async fn read_files(
+    storage: &Arc<dyn Storage>,
+    files: Vec<BackupFile>,
+    key: Option<&EncryptionKey>,
+    progress: &Arc<RestoreProgress>,
+) -> Result<Vec<(FileReport, Result<(), EngineError>)>, EngineError> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let slots = Arc::new(Semaphore::new(cores));
     let mut tasks = JoinSet::new();
     for file in files {
-        let (storage, key, slots) = (Arc::clone(storage), key.cloned(), Arc::clone(&slots));
+        let (slots, progress) = (Arc::clone(&slots), Arc::clone(progress));
+        let source = BlockSource::new(Arc::clone(storage), key.cloned(), None, Arc::clone(&progress));
+        let source = source.checking_hashes();
+        let mut report = FileReport {
+            file: file.info.path.as_str().to_owned(),
+            bytes: file.info.size,
+            compression: "none",
+            encrypted: key.is_some(),
+            ..FileReport::default()
+        };
         tasks.spawn(async move {
             let _slot = slots.acquire().await;
-            read_file(storage, file, key).await
+            let read = read_items(&source, file, &progress, &mut report).await;
+            (report, read)
         });
     }
+    let mut read = Vec::new();
     while let Some(joined) = tasks.join_next().await {
-        report.files.push(joined.map_err(|e| EngineError::Worker(e.to_string()))?);
+        read.push(joined.map_err(|e| EngineError::Worker(e.to_string()))?);
     }
-    report.files.sort_by(|a, b| a.file.cmp(&b.file));
-    if let Some(metadata) = &report.metadata {
-        let mut compare = |what: &str, expected: u64, found: u64| {
-            if expected != found {
-                report.problems.push(format!("metadata.yaml says {expected} {what}, the files hold {found}"));
-            }
-        };
-        let sum = |count: fn(&FileReport) -> usize| report.files.iter().map(count).sum::<usize>() as u64;
-        compare("files", metadata.file_count, report.files.len() as u64);
-        compare("bytes", metadata.byte_count, report.files.iter().map(|file| file.bytes).sum());
-        compare("records", metadata.record_count, report.files.iter().flat_map(|f| f.records.values()).sum());
-        compare("indexes", metadata.secondary_index_count, sum(|file| file.indexes.len()));
-        compare("UDF modules", metadata.udf_count, sum(|file| file.udfs.len()));
-    }
-    Ok(report)
+    read.sort_by(|(a, _), (b, _)| a.file.cmp(&b.file));
+    Ok(read)
+}
+
+/// How what the files of a backup hold differs from what its metadata.yaml says.
+pub(crate) fn differences(metadata: &Metadata, files: &[FileReport]) -> Vec<String> {
+    let sum = |count: fn(&FileReport) -> usize| files.iter().map(count).sum::<usize>() as u64;
+    let found = [
+        difference("files", metadata.file_count, files.len() as u64),
+        difference("bytes", metadata.byte_count, files.iter().map(|file| file.bytes).sum()),
+        difference("records", metadata.record_count, files.iter().flat_map(|f| f.records.values()).sum()),
+        difference("indexes", metadata.secondary_index_count, sum(|file| file.indexes.len())),
+        difference("UDF modules", metadata.udf_count, sum(|file| file.udfs.len())),
+    ];
+    found.into_iter().flatten().collect()
+}
+
+/// That the files of a backup hold another number of something than its metadata.yaml says.
+pub(crate) fn difference(what: &str, expected: u64, found: u64) -> Option<String> {
+    (expected != found).then(|| format!("metadata.yaml says {expected} {what}, the files hold {found}"))
 }
 
 /// The object at `path` itself.
@@ -141,33 +176,18 @@ async fn single(storage: &dyn Storage, path: &ObjectPath) -> Result<Option<Objec
     Ok(listing.objects.into_iter().find(|object| object.path == *path))
 }
 
-async fn read_file(storage: Arc<dyn Storage>, file: BackupFile, key: Option<EncryptionKey>) -> FileReport {
-    let mut report = FileReport {
-        file: file.info.path.as_str().to_owned(),
-        bytes: file.info.size,
-        compression: "none",
-        encrypted: key.is_some(),
-        ..FileReport::default()
-    };
-    if let Err(e) = read_items(storage, file, key, &mut report).await {
-        report.problem = Some(e.to_string());
-    }
-    report
-}
-
 async fn read_items(
-    storage: Arc<dyn Storage>,
+    source: &BlockSource,
     file: BackupFile,
-    key: Option<EncryptionKey>,
+    progress: &RestoreProgress,
     report: &mut FileReport,
 ) -> Result<(), EngineError> {
-    let source = BlockSource::new(storage, key, None, Arc::new(RestoreProgress::default())).checking_hashes();
     let expected = file.entry.as_ref().map(|entry| entry.records);
     let file = SharedFile::new(file);
     let mut block = TextBlock::default();
     let mut value = Vec::new();
     loop {
-        let more = file.next(&source, &mut block).await?;
+        let more = file.next(source, &mut block).await?;
         if let Some(kind) = &block.kind {
             report.version = match kind.header.version {
                 Version::V3_1 => "3.1".to_owned(),
@@ -186,6 +206,7 @@ async fn read_items(
             };
         }
         report.text_bytes += block.text.len() as u64;
+        let mut records = 0;
         let mut items = Items::new(&block.text, block.position.unwrap_or(Position::START));
         loop {
             match items.next().map_err(|e| e.in_file(&*block.file))? {
@@ -195,6 +216,7 @@ async fn read_items(
                 Some(Item::Record(mut record)) => {
                     decode(&mut record, &mut value).map_err(|e| e.in_file(&*block.file))?;
                     count(&mut report.records, &record.namespace.to_bytes());
+                    records += 1;
                     let set = record.set.to_bytes();
                     if !set.is_empty() && !report.sets.contains(&*String::from_utf8_lossy(&set)) {
                         report.sets.insert(String::from_utf8_lossy(&set).into_owned());
@@ -202,6 +224,7 @@ async fn read_items(
                 }
             }
         }
+        progress.read.fetch_add(records, Relaxed);
     }
 }
 

@@ -50,6 +50,7 @@ mod scanner;
 mod selection;
 mod sender;
 mod sums;
+mod verify;
 mod writer;
 
 pub use backup::{BackupReport, BackupRun};
@@ -68,3 +69,4 @@ pub use queue::{Batch, BatchEnd, BatchId, NodeLoad, PartitionQueue};
 pub use restore::{ChainRestore, Link, RestoreReport};
 pub use restore_worker::RestoreWorker;
 pub use scanner::Scanner;
+pub use verify::{Depth, Verdict, Verification, VerifiedBackup, verify};

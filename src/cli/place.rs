@@ -7,6 +7,7 @@ use abs_storage::{Local, ObjectPath, Storage};
 use clap::Args;
 
 use super::Failure;
+use super::options::check_folder;
 
 #[derive(Debug, Args)]
 pub(super) struct OtherStorage {
@@ -52,6 +53,17 @@ impl OtherStorage {
         check(folder)?;
         let storage = Arc::new(Local::new(folder));
         Ok(Place { storage, path: ObjectPath::root(), name: folder.display().to_string() })
+    }
+
+    /// A folder in that storage, or one that exists on this machine.
+    pub(super) fn existing_folder(&self, folder: &Path) -> Result<Place, Failure> {
+        self.folder(folder, |folder| {
+            check_folder(folder)?;
+            if folder.exists() {
+                return Ok(());
+            }
+            Err(Failure::Usage(format!("{} does not exist", folder.display())))
+        })
     }
 }
 

@@ -18,7 +18,7 @@ use serde_json::{Map, json};
 
 use super::connect::Connect;
 use super::job;
-use super::options::{Encryption, MAX_BIN, MAX_SET, cancel_on_signal, check_folder, parse_name};
+use super::options::{Encryption, MAX_BIN, MAX_SET, cancel_on_signal, parse_name};
 use super::place::OtherStorage;
 use super::view::count;
 use super::{Failure, resources, view};
@@ -117,13 +117,7 @@ impl Arguments {
     /// The storage and, the newest first, the links of the chain that the options name, of backups of this namespace.
     async fn links(&self, namespace: &str) -> Result<(Arc<dyn Storage>, Vec<Link>), Failure> {
         if let Some(directory) = &self.directory {
-            let place = self.place.folder(directory, |folder| {
-                check_folder(folder)?;
-                if folder.exists() {
-                    return Ok(());
-                }
-                Err(Failure::Usage(format!("{} does not exist", folder.display())))
-            })?;
+            let place = self.place.existing_folder(directory)?;
             return Ok((place.storage, vec![place.path.into()]));
         }
         let parent = self.parent_directory.as_deref();

@@ -2,6 +2,7 @@
 
 mod inspect;
 mod login;
+mod verify;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -142,7 +143,7 @@ fn a_job_that_fails_is_one_line_and_code_1() {
 #[test]
 fn help() {
     let folder = tempfile::tempdir().unwrap();
-    let cases: [(&str, &[&str]); 9] = [
+    let cases: [(&str, &[&str]); 10] = [
         (
             "--help",
             &[
@@ -151,6 +152,7 @@ fn help() {
                 "serve",
                 "config",
                 "inspect",
+                "verify",
                 "devserver",
                 "demo",
                 "Exit codes: 0 done, 1",
@@ -173,6 +175,7 @@ fn help() {
             &["SOURCE[,DESTINATION]", "--no-generation", "--unique", "--replace", "--extra-ttl", "--tps"],
         ),
         ("inspect --help", &["DIR|FILE", "without a cluster", "--json"]),
+        ("verify --help", &["-d, --directory <DIR>", "--quick", "0 whole, 1 damaged, 2 "]),
         ("devserver --help", &["for development and tests", "keeps nothing", "127.0.0.1:3000"]),
         ("demo --help", &["--records", "--directory", "--once"]),
         ("serve --help", &["-c, --config <FILE|URL>", "-r, --remote", "ABS__"]),

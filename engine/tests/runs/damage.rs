@@ -7,8 +7,8 @@ use std::sync::Arc;
 use abs_asb::{EncryptionKey, KeySize};
 use abs_cluster::Cluster;
 use abs_engine::{
-    BackupPlan, ChainRestore, EngineError, RestoreLimits, RestorePlan, RestoreProgress, RestoreReport,
-    inspect,
+    BackupPlan, ChainRestore, Depth, EngineError, RestoreLimits, RestorePlan, RestoreProgress, RestoreReport,
+    Verdict, inspect, verify,
 };
 use abs_storage::{Local, ObjectPath, Storage};
 use chrono::{TimeDelta, Utc};
@@ -23,6 +23,11 @@ type Objects = BTreeMap<String, Vec<u8>>;
 fn read(folder: &Path) -> Objects {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     entries.map(|path| (name(&path), std::fs::read(&path).unwrap())).collect()
+}
+
+/// Whether an object of this name holds records or definitions.
+pub(crate) fn is_data(name: &str) -> bool {
+    Path::new(name).extension().is_some_and(|extension| extension == "asb")
 }
 
 fn name(path: &Path) -> String {
@@ -93,6 +98,17 @@ impl Backup {
         }
         (objects != self.objects).then_some(objects)
     }
+
+    /// Whether the objects differ in more than in what the `.asb` files hold.
+    fn differs_outwardly(&self, objects: &Objects) -> bool {
+        let outside = |objects: &Objects| -> Vec<_> {
+            let look = |(name, bytes): (&String, &Vec<u8>)| {
+                (name.clone(), bytes.len(), (!is_data(name)).then(|| bytes.clone()))
+            };
+            objects.iter().map(look).collect()
+        };
+        outside(objects) != outside(&self.objects)
+    }
 }
 
 /// Lays the objects out and restores them; what was written does not matter.
@@ -153,6 +169,15 @@ async fn no_damage_stays_unnoticed() {
     let server = Server::start(1).await;
     let records = server.load("one", "", 0..40, 150_000).await;
     let (backups, records) = backups(&server, records).await;
+    for (kind, backup) in &backups {
+        let folder = lay_out(&backup.objects);
+        let storage: Arc<dyn Storage> = Arc::new(Local::new(folder.path()));
+        for depth in [Depth::Quick, Depth::Full] {
+            let (root, key) = (ObjectPath::root(), backup.key.as_ref());
+            let found = verify(&storage, &root, key, depth, &Arc::default()).await.unwrap();
+            assert_eq!(found.verdict(), Verdict::Whole, "{kind}: {found:?}");
+        }
+    }
     let mut found: BTreeMap<(&str, &str), u64> = BTreeMap::new();
     let mut number_left = number;
     for attempt in 0.. {
@@ -168,6 +193,13 @@ async fn no_damage_stays_unnoticed() {
         let storage: Arc<dyn Storage> = Arc::new(Local::new(folder.path()));
         let looked = inspect(&storage, &ObjectPath::root(), backup.key.as_ref()).await;
         assert!(looked.map_or(true, |report| !report.is_sound()), "inspect: {}", context());
+        let verdict = async |depth| {
+            let (root, key) = (ObjectPath::root(), backup.key.as_ref());
+            verify(&storage, &root, key, depth, &Arc::default()).await.unwrap().verdict()
+        };
+        assert_eq!(verdict(Depth::Full).await, Verdict::Damaged, "verify: {}", context());
+        let quick = if backup.differs_outwardly(&objects) { Verdict::Damaged } else { Verdict::Whole };
+        assert_eq!(verdict(Depth::Quick).await, quick, "verify quick: {}", context());
         let plan = RestorePlan { encryption: backup.key.clone(), no_generation: true, ..into_two() };
         restore(&server.cluster, folder.path(), &plan).await.map(|_| context()).unwrap_err();
         // With override what can be had is restored, or nothing at all; never anything else.

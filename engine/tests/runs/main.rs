@@ -13,3 +13,4 @@ mod panics;
 mod restarts;
 mod restore;
 mod support;
+mod verify;
