@@ -26,6 +26,7 @@ mod progress;
 mod request;
 mod restores;
 mod system;
+mod verifications;
 
 use std::fmt::Debug;
 use std::io;

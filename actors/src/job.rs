@@ -50,6 +50,7 @@ mod progress;
 pub(crate) mod restore;
 mod stage;
 mod steps;
+pub(crate) mod verify;
 
 use kind::Conclusion;
 pub(crate) use kind::{Job, ResultOf};
@@ -59,6 +60,7 @@ use steps::{AwaitRetry, BeginPart, BeginRetry, BeginStage, EndStage, Ended, Fini
 
 pub(crate) type BackupJobActor = JobActor<backup::Backup>;
 pub(crate) type RestoreJobActor = JobActor<restore::Restore>;
+pub(crate) type VerifyJobActor = JobActor<verify::Verify>;
 
 /// How often the progress of a job is measured and published.
 const TICK: Duration = Duration::from_secs(1);
@@ -254,6 +256,7 @@ fn announce_start(shared: &Shared, log: &Logger, id: JobId, work: &JobWork) {
             info!(log, "restore started");
             shared.metrics.restore_started();
         }
+        JobWork::Verify { .. } => info!(log, "verification started"),
     }
     let job = JobLabel { id, work: work.clone() };
     shared.publish(|at| Event::JobStarted { at, job });

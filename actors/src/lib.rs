@@ -8,7 +8,7 @@
 //!  HTTP, CLI ────────────→ SupervisorActor ←────────────────── RoutineActor  (schedules, admission, retention)
 //!                             │      ↑ JobEnded
 //!                             ↓      │
-//!       BackupJobActor, RestoreJobActor = JobActor<Backup>, JobActor<Restore>  (state, batches, progress)
+//!       BackupJobActor, RestoreJobActor, VerifyJobActor = JobActor<…>  (state, batches, progress)
 //!                   ↑ TakeBatch      ↑ BeginStage, EndStage
 //!                workers           steps                tasks of the multi-threaded runtime
 //! ```

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`backups`] | [`TriggerBackup`], [`CancelBackups`], [`GetRoutineState`], [`ListBackups`], [`GetClusterConfiguration`] |
 //! | [`restores`] | [`RestorePath`], [`RestoreToTime`], [`GetRestore`], [`ListRestores`], [`CancelRestore`] |
+//! | [`verifications`] | [`VerifyBackup`], [`GetVerification`], [`CancelVerification`] |
 //! | [`configuration`] | [`GetConfig`], [`ChangeConfig`], [`ReloadConfig`] |
 //! | [`system`] | [`CheckReadiness`], [`Subscribe`], [`RenderMetrics`], [`Shutdown`] |
 //! | [`jobs`] | single jobs of the command line: [`StartBackup`], [`StartRestore`], [`GetJob`], [`WaitForBackup`], [`WaitForRestore`], [`CancelJob`] |
@@ -13,6 +14,7 @@ pub mod configuration;
 pub mod jobs;
 pub mod restores;
 pub mod system;
+pub mod verifications;
 
 pub use backups::{
     BackupLists, CancelBackups, GetClusterConfiguration, GetRoutineState, ListBackups, PendingRetry,
@@ -28,6 +30,9 @@ pub use restores::{
     StatusFilter,
 };
 pub use system::{CheckReadiness, Event, Readiness, RenderMetrics, Shutdown, Subscribe};
+pub use verifications::{
+    CancelVerification, GetVerification, VerificationStatus, VerifyBackup, VerifyResult, VerifySubject,
+};
 
 /// Why a request was not carried out; one line for the user.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -14,6 +14,7 @@ use crate::messages::{RunningJob, Status};
 
 const PREFIX: &str = "aerospike_backup_service";
 const LABELS: &[&str] = &["routine", "type"];
+const ROUTINE: &[&str] = &["routine"];
 /// Seconds: from the backup of a set to one of a cluster over night.
 const DURATIONS: [f64; 13] =
     [0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 21_600.0, 86_400.0];
@@ -38,6 +39,8 @@ pub(crate) struct Metrics {
     restored_bytes: IntCounter,
     restored_records: IntCounter,
     restore_duration: Histogram,
+    verified: IntGaugeVec,
+    verify_failures: IntCounterVec,
     /// The deprecated metrics, without labels: of full backups, then of incremental ones.
     old: [OldMetrics; 2],
 }
@@ -116,7 +119,7 @@ impl Metrics {
             records: make.counters("backup_records_total", "Records of successful backups.")?,
             restarts: make.add(IntCounterVec::new(
                 Opts::new("routine_restarts_total", "Restarts of routines that failed.").namespace(PREFIX),
-                &["routine"],
+                ROUTINE,
             ))?,
             restores: make.add(IntCounterVec::new(
                 Opts::new("restore_events_total", "What happened to restores.").namespace(PREFIX),
@@ -129,6 +132,19 @@ impl Metrics {
                 HistogramOpts::new("restore_duration_seconds", "How long restores took.")
                     .namespace(PREFIX)
                     .buckets(DURATIONS.to_vec()),
+            ))?,
+            verified: make.add(IntGaugeVec::new(
+                Opts::new(
+                    "backup_verified_timestamp",
+                    "When backups were last verified and found whole, in seconds.",
+                )
+                .namespace(PREFIX),
+                ROUTINE,
+            ))?,
+            verify_failures: make.add(IntCounterVec::new(
+                Opts::new("backup_verify_failures_total", "Verifications that did not find backups whole.")
+                    .namespace(PREFIX),
+                ROUTINE,
             ))?,
             old: [make.old("")?, make.old("incremental_")?],
             registry: make.0,
@@ -191,6 +207,7 @@ impl Metrics {
     /// A routine begins: alerts need its series from the start.
     pub(crate) fn routine_added(&self, routine: &str) {
         self.restarts.with_label_values(&[routine]);
+        self.verify_failures.with_label_values(&[routine]);
     }
 
     /// A routine that had failed was restarted.
@@ -212,9 +229,19 @@ impl Metrics {
         self.restore_duration.observe(totals.duration.as_secs_f64());
     }
 
+    /// A verification of backups ended: at this time, if it found them whole.
+    pub(crate) fn verification_ended(&self, routine: &str, whole: Option<DateTime<Utc>>) {
+        match whole {
+            Some(time) => self.verified.with_label_values(&[routine]).set(time.timestamp()),
+            None => self.verify_failures.with_label_values(&[routine]).inc(),
+        }
+    }
+
     /// Forgets a routine that is gone.
     pub(crate) fn forget(&self, routine: &str) {
         let _ = self.restarts.remove_label_values(&[routine]);
+        let _ = self.verified.remove_label_values(&[routine]);
+        let _ = self.verify_failures.remove_label_values(&[routine]);
         for kind in [BackupKind::Full, BackupKind::Incremental] {
             let labels = &[routine, kind.as_str()];
             // A metric that the routine never had is no loss.
@@ -303,73 +330,4 @@ impl Maker {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Incremental backups may run at the same time.
-    #[test]
-    fn each_backup_that_runs_is_counted() {
-        let metrics = Metrics::new().unwrap();
-        let running = |count| {
-            let line = "aerospike_backup_service_backup_in_progress{routine=\"daily\",type=\"incremental\"}";
-            assert!(metrics.render().contains(&format!("{line} {count}\n")), "{}", metrics.render());
-        };
-        metrics.backup_started("daily", BackupKind::Incremental);
-        metrics.backup_started("daily", BackupKind::Incremental);
-        running(2);
-        for left in [1, 0, 0] {
-            let (end, totals) = (Outcome::Canceled, Totals::default());
-            metrics.backup_ended("daily", BackupKind::Incremental, end, totals, DateTime::UNIX_EPOCH);
-            running(left);
-        }
-    }
-
-    #[test]
-    fn the_names_of_the_contract_are_there_and_a_routine_that_is_gone_is_not() {
-        let metrics = Metrics::new().unwrap();
-        let totals = Totals { records: 7, bytes: 900, duration: Duration::from_secs(2) };
-        for kind in [BackupKind::Full, BackupKind::Incremental] {
-            metrics.backup_started("daily", kind);
-            metrics.backup_event("daily", kind, Outcome::Retry);
-            metrics.backup_event("daily", kind, Outcome::Skip);
-            metrics.backup_ended("daily", kind, Outcome::Success, totals, DateTime::UNIX_EPOCH);
-            metrics.backup_ended("daily", kind, Outcome::Failure, totals, DateTime::UNIX_EPOCH);
-        }
-        metrics.routine_restarted("daily");
-        metrics.restore_started();
-        metrics.restore_ended(Outcome::Success, totals);
-        let text = metrics.render();
-        for line in [
-            "backup_duration_seconds_count{routine=\"daily\",type=\"full\"} 1",
-            "backup_events_total{outcome=\"retry\",routine=\"daily\",type=\"incremental\"} 1",
-            "backup_in_progress{routine=\"daily\",type=\"full\"} 0",
-            "backup_progress_pct{routine=\"daily\",type=\"full\"} 0",
-            "last_successful_backup_timestamp{routine=\"daily\",type=\"full\"} 0",
-            "routine_restarts_total{routine=\"daily\"} 1",
-            "restore_events_total{outcome=\"success\"} 1",
-            "restore_in_progress 0",
-            "runs_total 1",
-            "incremental_runs_total 1",
-            "failure_total 1",
-            "incremental_failure_total 1",
-            "skip_total 1",
-            "incremental_skip_total 1",
-            "duration_millis 2000",
-            "incremental_duration_millis 2000",
-            "backup_bytes_total{routine=\"daily\",type=\"full\"} 900",
-            "backup_records_total{routine=\"daily\",type=\"full\"} 7",
-            "last_backup_size_bytes{routine=\"daily\",type=\"full\"} 900",
-            "last_backup_size_records{routine=\"daily\",type=\"full\"} 7",
-            "restore_bytes_total 900",
-            "restore_records_total 7",
-            "restore_duration_seconds_count 1",
-        ] {
-            assert!(
-                text.contains(&format!("\naerospike_backup_service_{line}\n")),
-                "{line} is not in\n{text}"
-            );
-        }
-        metrics.forget("daily");
-        assert!(!metrics.render().contains("daily"));
-    }
-}
+mod tests;

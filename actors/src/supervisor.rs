@@ -42,10 +42,12 @@ mod restores;
 mod system;
 #[cfg(test)]
 pub(crate) mod testing;
+mod verifications;
 
 use jobs::Job;
+use verifications::EndedVerification;
 
-/// Restores that have ended and are remembered.
+/// Restores that have ended and are remembered; as many verifications are, too.
 const REMEMBERED: usize = 1000;
 /// How often the supervisor looks whether its actors live, and whether the clock was set.
 const WATCH: Duration = Duration::from_secs(1);
@@ -69,7 +71,8 @@ pub struct SupervisorActor {
     routines: BTreeMap<String, Routine>,
     jobs: HashMap<JobId, Job>,
     ended_restores: BTreeMap<JobId, Arc<RestoreResult>>,
-    /// How many runs and restores there are.
+    ended_verifications: BTreeMap<JobId, EndedVerification>,
+    /// How many runs, restores and verifications there are.
     running: watch::Sender<usize>,
     stopping: bool,
     /// The jumps of the clock that were reported to the routines.
@@ -121,6 +124,7 @@ pub(crate) fn start(shared: Arc<Shared>, service: Option<Service>) -> std::io::R
         routines: BTreeMap::new(),
         jobs: HashMap::new(),
         ended_restores: BTreeMap::new(),
+        ended_verifications: BTreeMap::new(),
         running: watch::Sender::new(0),
         stopping: false,
         jumps: Jumps::default(),
@@ -140,13 +144,13 @@ pub(crate) fn start(shared: Arc<Shared>, service: Option<Service>) -> std::io::R
 }
 
 impl SupervisorActor {
-    /// Takes on a run or a restore.
+    /// Takes on a job of the service.
     fn add(&mut self, id: JobId, job: Job) {
         self.jobs.insert(id, job);
         self.running.send_modify(|jobs| *jobs += 1);
     }
 
-    /// Lets go of a run or a restore.
+    /// Lets go of a job of the service.
     fn remove(&mut self, id: JobId) -> Option<Job> {
         let job = self.jobs.remove(&id)?;
         self.running.send_modify(|jobs| *jobs -= 1);
@@ -220,7 +224,7 @@ impl SupervisorActor {
     }
 
     /// Nothing is read any more that was: retention need not wait for it.
-    fn restore_ended(&self) {
+    fn reading_ended(&self) {
         // A restore by path does not name the routine whose backup it read.
         for routine in self.routines.values() {
             routine.actor.do_send(ApplyRetention);
@@ -379,7 +383,7 @@ impl Handler<JobEnded<Restore>> for SupervisorActor {
             return;
         }
         self.remove(id);
-        self.restore_ended();
+        self.reading_ended();
         self.ended_restores.insert(id, result);
         if self.ended_restores.len() > REMEMBERED {
             self.ended_restores.pop_first();

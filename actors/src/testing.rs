@@ -200,7 +200,7 @@ impl World {
         self.event(|event| match event {
             Event::JobFinished { job, state, error, .. } => match &job.work {
                 JobWork::Backup { kind, .. } => Some((*kind, *state, error.clone())),
-                JobWork::Restore { .. } => None,
+                JobWork::Restore { .. } | JobWork::Verify { .. } => None,
             },
             _ => None,
         })

@@ -7,3 +7,4 @@ mod jobs;
 mod restores;
 mod runs;
 mod schedules;
+mod verifications;

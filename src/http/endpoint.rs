@@ -49,6 +49,8 @@ pub enum Kind {
     Count,
     /// The same, of 64 bits: times and job ids.
     Long,
+    /// `true` or `false`.
+    Flag,
 }
 
 impl Kind {
@@ -57,6 +59,7 @@ impl Kind {
         match self {
             Self::Text => ObjectBuilder::new().schema_type(Type::String),
             Self::Count => number(),
+            Self::Flag => ObjectBuilder::new().schema_type(Type::Boolean),
             Self::Long => number().format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64))),
         }
     }

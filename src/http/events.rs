@@ -74,6 +74,8 @@ enum Work {
     Incremental,
     /// A restore.
     Restore,
+    /// A verification of backups.
+    Verify,
 }
 
 impl From<BackupKind> for Work {
@@ -104,6 +106,7 @@ impl EventData {
         let (kind, routine) = match &job.work {
             JobWork::Backup { routine, kind, .. } => ((*kind).into(), Some(routine)),
             JobWork::Restore { routine } => (Work::Restore, routine.as_ref()),
+            JobWork::Verify { routine } => (Work::Verify, Some(routine)),
         };
         Self { job_id: Some(job.id.0), kind: Some(kind), routine: routine.cloned(), ..Self::at(time) }
     }

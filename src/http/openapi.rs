@@ -13,7 +13,7 @@ use utoipa_swagger_ui::Config;
 
 use super::endpoint::{Content, Endpoint, Tag};
 use super::errors::Failure;
-use super::{Api, backups, configuration, events, restores, system};
+use super::{Api, backups, configuration, events, restores, system, verifications};
 
 /// All endpoints.
 fn endpoints() -> impl Iterator<Item = Endpoint> {
@@ -22,6 +22,7 @@ fn endpoints() -> impl Iterator<Item = Endpoint> {
         documentation(),
         configuration::endpoints(),
         backups::endpoints(),
+        verifications::endpoints(),
         restores::endpoints(),
         events::endpoints(),
     ];

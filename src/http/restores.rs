@@ -266,9 +266,9 @@ async fn restore_to_time(
     Ok(HttpResponse::Accepted().json(id.0))
 }
 
-/// How long the answer waits for the plan of a restore: less long than the request may take. A request that ends before
+/// How long the answer waits for the plan of a job: less long than the request may take. A request that ends before
 /// the answer drops the guard.
-fn plan_wait(api: &Api) -> (PlanWait, DropGuard) {
+pub fn plan_wait(api: &Api) -> (PlanWait, DropGuard) {
     let mut wait = PlanWait::default();
     wait.limit = wait.limit.min(api.time_limit / 2);
     let guard = wait.given_up.clone().drop_guard();
@@ -307,7 +307,8 @@ async fn cancel(api: web::Data<Api>, id: web::Path<String>) -> Result<HttpRespon
     Ok(HttpResponse::Accepted().finish())
 }
 
-fn job_id(text: &str) -> Result<JobId, Failure> {
+/// The id of a job in a path.
+pub fn job_id(text: &str) -> Result<JobId, Failure> {
     let id = text.parse::<i64>().ok().and_then(|id| u64::try_from(id).ok());
     id.map(JobId).ok_or_else(|| {
         Failure::bad_request(format_args!("jobId: {text:?} is not a job id: job ids are whole numbers"))

@@ -12,13 +12,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::{JobId, JobSnapshot, RequestError, RestoreResult, RunningJob};
 
-/// How long a request waits for the plan of the restore that it starts. The restore has its id before; a plan that fails
-/// meanwhile is the answer, and a later failure is in its status.
+/// How long a request waits for the plan of the restore or the verification that it starts. The job has its id before; a plan
+/// that fails meanwhile is the answer, and a later failure is in its status.
 #[derive(Clone, Debug)]
 pub struct PlanWait {
     /// At most this long.
     pub limit: Duration,
-    /// Canceled when the request ends without an answer: the restore, whose id the client does not know, is canceled with it.
+    /// Canceled when the request ends without an answer: the job, whose id the client does not know, is canceled with it.
     pub given_up: CancellationToken,
 }
 

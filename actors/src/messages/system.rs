@@ -120,6 +120,11 @@ pub enum JobWork {
         /// The routine.
         routine: Option<String>,
     },
+    /// A verification of the backups of a run.
+    Verify {
+        /// The routine.
+        routine: String,
+    },
 }
 
 /// How a routine changed.

@@ -12,10 +12,10 @@ use tokio::sync::SetOnce;
 use super::SupervisorActor;
 use crate::job::backup::Backup;
 use crate::job::restore::Restore;
-use crate::job::{BackupJobActor, Cancel, GetSnapshot, RestoreJobActor};
+use crate::job::{BackupJobActor, Cancel, GetSnapshot, RestoreJobActor, VerifyJobActor};
 use crate::messages::{
     BackupResult, CancelJob, GetJob, JobCounters, JobId, JobSnapshot, RestoreResult, RunningJob, StartBackup,
-    StartRestore, WaitForBackup, WaitForRestore,
+    StartRestore, VerifySubject, WaitForBackup, WaitForRestore,
 };
 use crate::shared::Clusters;
 
@@ -47,6 +47,8 @@ pub(crate) enum Job {
         /// What no backup may read meanwhile; `None` until that is known.
         reserved: Option<Reserved>,
     },
+    /// A verification that was asked of the service.
+    Verify { subject: VerifySubject, actor: Addr<VerifyJobActor> },
 }
 
 /// Namespaces of a cluster that are being restored.
@@ -73,6 +75,7 @@ impl Job {
         match self {
             Self::SingleBackup { actor, .. } | Self::Run { actor, .. } => actor.do_send(Cancel),
             Self::SingleRestore { actor, .. } | Self::Restore { actor, .. } => actor.do_send(Cancel),
+            Self::Verify { actor, .. } => actor.do_send(Cancel),
         }
     }
 
@@ -84,14 +87,14 @@ impl Job {
     fn backup(&self) -> Option<&Addr<BackupJobActor>> {
         match self {
             Self::SingleBackup { actor, .. } | Self::Run { actor, .. } => Some(actor),
-            Self::SingleRestore { .. } | Self::Restore { .. } => None,
+            Self::SingleRestore { .. } | Self::Restore { .. } | Self::Verify { .. } => None,
         }
     }
 
     fn restore(&self) -> Option<&Addr<RestoreJobActor>> {
         match self {
             Self::SingleRestore { actor, .. } | Self::Restore { actor, .. } => Some(actor),
-            Self::SingleBackup { .. } | Self::Run { .. } => None,
+            Self::SingleBackup { .. } | Self::Run { .. } | Self::Verify { .. } => None,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use actix::{AsyncContext as _, Handler, ResponseFuture};
+use actix::{Addr, AsyncContext as _, Handler, ResponseFuture};
 use slog::o;
 use tokio::sync::oneshot;
 
@@ -11,17 +11,39 @@ use super::SupervisorActor;
 use super::jobs::{Job, Reserved};
 use super::planner::{Planner, invalid};
 use crate::job::restore::{ReserveNamespaces, Restore, RestoreWork, ServiceRestore};
-use crate::job::{Cancel, GetSnapshot, RestoreJobActor};
+use crate::job::{self, Cancel, GetSnapshot, JobActor, RestoreJobActor};
 use crate::messages::{
     CancelRestore, GetRestore, JobId, ListRestores, PlanWait, RequestError, RestorePath, RestoreStatus,
     RestoreToTime, Status,
 };
 
-type Answer = ResponseFuture<Result<JobId, RequestError>>;
+/// The answer to a request that starts a job.
+pub(super) type Answer = ResponseFuture<Result<JobId, RequestError>>;
 
 /// The answer to a request that is refused at once.
-fn refuse(error: RequestError) -> Answer {
+pub(super) fn refuse(error: RequestError) -> Answer {
     Box::pin(async { Err(error) })
+}
+
+/// The answer to a request that started a job: given when the job has made its plan, or when the wait is over.
+pub(super) fn plan_answer<J: job::Job>(
+    id: JobId,
+    actor: Addr<JobActor<J>>,
+    plan_ends: oneshot::Receiver<Result<(), RequestError>>,
+    wait: PlanWait,
+) -> Answer {
+    Box::pin(async move {
+        tokio::select! {
+            // Steps that panicked have sent nothing; their job ends all the same.
+            plan = plan_ends => plan.unwrap_or(Ok(()))?,
+            () = wait.given_up.cancelled() => {
+                actor.do_send(Cancel);
+                return Err(RequestError::Failed("the request was given up".to_owned()));
+            }
+            () = tokio::time::sleep(wait.limit) => {}
+        }
+        Ok(id)
+    })
 }
 
 impl SupervisorActor {
@@ -45,18 +67,7 @@ impl SupervisorActor {
         let restore = Restore::Service(ServiceRestore { routine, plan: Box::pin(plan), planned, reserve });
         let actor = RestoreJobActor::start(&self.shared, id, log, restore, context.address().recipient());
         self.add(id, Job::Restore { actor: actor.clone(), reserved: None });
-        Box::pin(async move {
-            tokio::select! {
-                // Steps that panicked have sent nothing; their job ends all the same.
-                plan = plan_ends => plan.unwrap_or(Ok(()))?,
-                () = wait.given_up.cancelled() => {
-                    actor.do_send(Cancel);
-                    return Err(RequestError::Failed("the request was given up".to_owned()));
-                }
-                () = tokio::time::sleep(wait.limit) => {}
-            }
-            Ok(id)
-        })
+        plan_answer(id, actor, plan_ends, wait)
     }
 
     /// What plans go by; none are made when the service is stopping.

@@ -107,6 +107,8 @@ impl Handler<Shutdown> for SupervisorActor {
     fn handle(&mut self, Shutdown { grace }: Shutdown, _: &mut Self::Context) -> Self::Result {
         self.stopping = true;
         info!(self.shared.log, "stopping: no more work is taken"; "jobs" => *self.running.borrow());
+        // A verification can be made again: nobody waits for it.
+        self.jobs.values().filter(|job| matches!(job, Job::Verify { .. })).for_each(Job::cancel);
         let mut running = self.running.subscribe();
         let patience =
             async move { tokio::time::timeout(grace, running.wait_for(|jobs| *jobs == 0)).await.is_ok() };

@@ -17,6 +17,9 @@ const ADDITIONS: &[&str] = &[
     "GET /v1/config/storage status 400",
     "GET /v1/events",
     "GET /v1/retrieve/configuration/{name}/{timestamp} status 404",
+    "GET /v1/backups/verify/status/{jobId}",
+    "POST /v1/backups/verify/cancel/{jobId}",
+    "POST /v1/backups/verify/{name}/{timestamp}",
     "POST /v1/restore/full status 409",
     "POST /v1/restore/incremental status 409",
     "POST /v1/restore/timestamp status 409",
@@ -47,6 +50,8 @@ const ADDITIONS: &[&str] = &[
     "schema dto.Event",
     "schema dto.PendingRetry",
     "schema dto.RefusedRecords",
+    "schema dto.VerificationStatus",
+    "schema dto.VerifiedBackup",
     "schema dto.Work",
 ];
 

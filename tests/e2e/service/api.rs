@@ -11,6 +11,7 @@ mod progress;
 pub mod restores;
 mod selection;
 mod system;
+mod verifications;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
