@@ -386,13 +386,14 @@ impl RunFolder {
             let _ = wipe(&*self.storage, &self.path).await;
             return;
         }
-        // In the root of a storage others may have put something meanwhile. The latest first: metadata.yaml, should it be
-        // there, must not outlive a file it speaks of.
+        // In the root of a storage others may have put something meanwhile. metadata.yaml, should it be there, must not outlive
+        // a file it speaks of.
         let files = visible.into_iter().rev().map(|(path, _)| path);
-        let claims = (1..=self.generation).map(claim_name);
-        let rest = [CHECKPOINTS.to_owned()].into_iter().chain(claims);
-        let rest = rest.filter_map(|name| self.path.join(&name).ok());
-        for path in files.chain(rest) {
+        let named = |name: String| self.path.join(&name).ok();
+        // Without its checkpoints nothing continues the rest, should the deletion end in between.
+        let first = [METADATA_FILE, CHECKPOINTS].map(str::to_owned).into_iter().filter_map(named);
+        let claims = (1..=self.generation).map(claim_name).filter_map(named);
+        for path in first.chain(files).chain(claims) {
             if self.storage.delete_prefix(&path).await.is_err() {
                 return;
             }
@@ -441,8 +442,9 @@ pub async fn find_unfinished(
 /// Of the root of a storage, where others may have put something, only what belongs to a backup.
 async fn wipe(storage: &dyn Storage, folder: &ObjectPath) -> Result<(), EngineError> {
     storage.delete_prefix(&join(folder, METADATA_FILE)?).await?;
+    // Without its checkpoints nothing continues the rest, should the deletion end here.
+    storage.delete_prefix(&join(folder, CHECKPOINTS)?).await?;
     if folder.is_root() {
-        storage.delete_prefix(&join(folder, CHECKPOINTS)?).await?;
         for object in storage.list(folder, false).await?.objects {
             let name = object.path.name();
             let is_ours = is_data(&object.path) || is_manifest(name) || claim_number(name).is_some();

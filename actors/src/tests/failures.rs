@@ -160,6 +160,7 @@ async fn a_service_stops_in_order() {
         let policy =
             if discards { POLICY.replace("p: {", "p: {on-interrupt: discard, ") } else { POLICY.to_owned() };
         let mut world = World::start("2026-01-01T12:00:00Z", &policy, ROUTINES).await;
+        world.write("test", 0..500).await;
         world.dev.knobs().inject(Fault::delay_reply(Kind::Query, Duration::from_secs(30)));
         world.trigger(Full).await;
         started(&mut world).await;

@@ -10,6 +10,7 @@ use abs_storage::ObjectPath;
 use super::listing::{Bare, RunFolder};
 use super::{Backup, BackupKind, Catalog, CatalogError, Result, expired};
 use crate::METADATA_FILE;
+use crate::checkpoint::CHECKPOINTS;
 
 impl Catalog {
     /// Deletes what the policy keeps no longer (see [`expired`]), and what an earlier deletion or a failed run left
@@ -100,6 +101,15 @@ impl Catalog {
         let objects = self.storage().list(run, true).await?.objects;
         for file in objects.iter().filter(|object| object.path.name() == METADATA_FILE) {
             self.storage().delete_prefix(&file.path).await?;
+        }
+        // Without its checkpoints nothing continues the run, should the deletion end here.
+        let checkpoints: HashSet<_> = objects
+            .iter()
+            .filter_map(|object| object.path.parent())
+            .filter(|folder| folder.name() == CHECKPOINTS)
+            .collect();
+        for folder in checkpoints {
+            self.storage().delete_prefix(&folder).await?;
         }
         self.storage().delete_prefix(run).await?;
         self.storage().delete_unfinished(run, Duration::ZERO).await?;
