@@ -97,11 +97,16 @@ impl BackupRun {
         let mut plan = plan.clone();
         let saved = cancel.run_until_cancelled(RunFolder::saved(storage, folder, &plan));
         let saved = saved.await.unwrap_or(Err(EngineError::Canceled))?;
-        let saved = saved.filter(|saved| saved.options.fits(&plan, created));
+        // Before the first checkpoint there is nothing to keep, not even the definitions.
+        let saved = saved.filter(|saved| !saved.files.is_empty() && saved.options.fits(&plan, created));
         if let Some(idle) = saved.as_ref().map(|saved| saved.idle).filter(|idle| *idle >= MOST_IDLE) {
             return Err(EngineError::NoProgress { folder: place(&**storage, folder), times: idle });
         }
+        let names: Vec<_> = cluster.nodes().iter().map(|node| node.name.to_string()).collect();
         if let Some(Saved { options, .. }) = &saved {
+            if !options.nodes.is_empty() && !options.nodes.iter().any(|node| names.contains(node)) {
+                return Err(EngineError::OtherCluster { folder: place(&**storage, folder) });
+            }
             (plan.from, plan.modified_after) = (options.from, options.modified_after);
             plan.modified_before = options.modified_before;
             (plan.compact, plan.compression) = (options.compact, options.compression);
@@ -142,7 +147,10 @@ impl BackupRun {
             progress.resume(saved.records(), saved.bytes(), saved.files.len() as u64);
             saved.options.clone()
         } else {
-            let options = run_options(&plan, created, &partitions, &indexes, &udfs, masking.masked);
+            let options = RunOptions {
+                nodes: names,
+                ..run_options(&plan, created, &partitions, &indexes, &udfs, masking.masked)
+            };
             let described = async {
                 let (job, options) = (Arc::clone(&files), options.clone());
                 let put = async move { job.folder.describe(&options, job.encryption.as_ref()).await };
@@ -295,7 +303,9 @@ impl BackupRun {
             None => {
                 // The storage hangs, and may still make the backup exist.
                 let files = Arc::clone(&self.files);
-                tokio::spawn(async move { files.folder.discard().await });
+                if !self.plan.continues {
+                    tokio::spawn(async move { files.folder.discard().await });
+                }
                 Err(EngineError::Canceled)
             }
         };
@@ -363,6 +373,11 @@ impl BackupRun {
         if let Err(e) = self.outcome.check() {
             return Some(Err(e));
         }
+        if records != progress.records_written {
+            let written = progress.records_written;
+            let what = format!("{written} records were written, but the files hold {records}");
+            return Some(Err(EngineError::Worker(what)));
+        }
         let mut warnings = self.warnings().to_vec();
         let unknown = self.unknown.iter();
         warnings.extend(unknown.map(|(name, why)| format!("index {name} was left out: {why}")));
@@ -411,7 +426,9 @@ async fn claim(
         return claimed.map_err(|e| EngineError::Worker(e.to_string()))?;
     }
     tokio::spawn(async move {
-        if let Ok(Ok(folder)) = claim.await {
+        if let Ok(Ok(folder)) = claim.await
+            && folder.generation == 1
+        {
             folder.discard().await;
         }
     });
@@ -577,6 +594,7 @@ fn run_options(
             set_indexes: indexes.sets.iter().map(|index| (index.name.clone(), index.set.clone())).collect(),
         },
         masked,
+        nodes: Vec::new(),
     }
 }
 

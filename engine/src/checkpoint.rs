@@ -61,6 +61,8 @@ pub(crate) struct RunOptions {
     pub file_hash: FileHash,
     pub definitions: DefinitionCounts,
     pub masked: bool,
+    /// The nodes of the cluster: another one has none of them.
+    pub nodes: Vec<String>,
 }
 
 /// What the definitions in the first file are.
@@ -255,12 +257,15 @@ impl Mark {
 
     /// Ends a writer's file in the background, and waits until every writer has its mark. Returns the epoch of the files that
     /// it begins then.
-    pub(crate) async fn pass(&self, file: Option<AsbFile>, outcome: &Outcome) -> u64 {
+    pub(crate) async fn pass(&self, file: Option<AsbFile>, outcome: &Outcome) -> Result<u64, EngineError> {
         if let Some(file) = file {
             self.closing.lock().unwrap_or_else(PoisonError::into_inner).spawn(file.end(Ok(())));
         }
-        self.wait(outcome).await;
-        self.epoch
+        if !self.wait(outcome).await {
+            // Nobody else may be left to wait for it, and dropped it would be given up.
+            self.closed().await?;
+        }
+        Ok(self.epoch)
     }
 
     /// Waits until every writer has its mark; false when that will not be.
@@ -418,6 +423,7 @@ mod tests {
             file_hash: FileHash::default(),
             definitions: DefinitionCounts::default(),
             masked: false,
+            nodes: Vec::new(),
         }
     }
 

@@ -86,6 +86,12 @@ pub enum EngineError {
         /// The folder.
         folder: String,
     },
+    /// The backup to continue is finished.
+    #[error("{folder} holds a whole backup: there is nothing to continue")]
+    AlreadyDone {
+        /// The folder.
+        folder: String,
+    },
     /// The unfinished backup is of something else.
     #[error(
         "{folder} holds an unfinished backup of namespace {namespace:?} with another selection, encryption or key than given: \
@@ -96,6 +102,12 @@ pub enum EngineError {
         folder: String,
         /// The namespace.
         namespace: String,
+    },
+    /// The unfinished backup is of another cluster.
+    #[error("{folder} holds an unfinished backup of another cluster: none of its nodes is in this one")]
+    OtherCluster {
+        /// The folder.
+        folder: String,
     },
     /// A backup was continued again and again without a new checkpoint.
     #[error("{folder}: the backup was continued {times} times without progress")]

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use abs_asb::EncryptionKey;
-use abs_storage::{Listing, ObjectPath, Storage};
+use abs_storage::{Listing, ObjectInfo, ObjectPath, Storage};
 use chrono::{DateTime, Utc};
 
 use crate::checkpoint::{CHECKPOINTS, RunOptions, Saved, Step, start_text};
@@ -48,6 +48,10 @@ fn is_left_over(text: &str) -> bool {
     let this = Claimant::this().is_some_and(|this| Claimant::at_the_end_of(text) == Some(this));
     let used = |number| IN_USE.lock().unwrap_or_else(PoisonError::into_inner).contains(&number);
     this && number.is_some_and(|number| !used(number))
+}
+
+fn has_metadata(objects: &[ObjectInfo]) -> bool {
+    objects.iter().any(|object| object.path.name() == METADATA_FILE)
 }
 
 /// Whether a claim stands for nothing any more; `gone` says whether those of other processes may, too.
@@ -128,6 +132,11 @@ impl RunFolder {
                 .await?
                 .map(|text| (number, is_free(&text, plan.continues), text)),
         };
+        let is_ours = before.as_ref().is_some_and(|(_, _, text)| is_left_over(text));
+        if !is_ours && has_metadata(&listing.objects) {
+            // Whoever claimed it has finished it.
+            return Err(EngineError::NotEmpty { folder: place(&**storage, path) });
+        }
         let generation = match (&before, go_on) {
             (Some((before, true, _)), Some(_)) => before + 1,
             _ => 1,
@@ -157,8 +166,13 @@ impl RunFolder {
                 if !storage.put_if_absent(&folder.claim, folder.text.as_bytes()).await? {
                     return Err(EngineError::Claimed { folder: place(&**storage, path) });
                 }
+                if !is_ours && has_metadata(&storage.list(path, false).await?.objects) {
+                    // Another process has continued and finished it since it was looked at.
+                    storage.delete_prefix(&folder.claim).await?;
+                    return Err(not_empty());
+                }
                 *folder.visible() = Some(Vec::new());
-                folder.take_over(saved, plan).await?;
+                folder.take_over(saved, plan, !is_ours).await?;
                 return Ok(folder);
             }
             (Some((_, true, _)), None) => wipe(&**storage, path).await?,
@@ -181,7 +195,7 @@ impl RunFolder {
     }
 
     /// Goes on with what an earlier attempt left: what the checkpoints do not hold is deleted.
-    async fn take_over(&self, saved: &Saved, plan: &BackupPlan) -> Result<(), EngineError> {
+    async fn take_over(&self, saved: &Saved, plan: &BackupPlan, continued: bool) -> Result<(), EngineError> {
         // The attempt may have failed when all but its last answer was there.
         for name in [METADATA_FILE, MANIFEST_FILE] {
             self.storage.delete_prefix(&join(&self.path, name)?).await?;
@@ -202,7 +216,7 @@ impl RunFolder {
         }
         self.sealed().saved.clone_from(&saved.files);
         self.next_step.store(saved.last + 1, Relaxed);
-        self.put_step(&Step::taken_over(self.generation, plan.continues), plan.encryption.as_ref()).await
+        self.put_step(&Step::taken_over(self.generation, continued), plan.encryption.as_ref()).await
     }
 
     /// Writes what the run is; from then on checkpoints can be written.
@@ -401,12 +415,19 @@ impl RunFolder {
     }
 }
 
-/// Deletes what a failed attempt of this process left in the folder of a backup for another one, if there is anything.
-pub async fn discard(storage: &Arc<dyn Storage>, folder: &ObjectPath) -> Result<(), EngineError> {
+/// Deletes what a failed attempt of this process left in the folder of a backup for another one, if there is anything; with
+/// `continues` also what a process left that has ended.
+pub async fn discard(
+    storage: &Arc<dyn Storage>,
+    folder: &ObjectPath,
+    continues: bool,
+) -> Result<(), EngineError> {
     let objects = storage.list(folder, false).await?.objects;
     let Some((_, claim)) = latest_claim(&objects) else { return Ok(()) };
     match read_claim(&**storage, claim).await? {
-        Some(text) if is_left_over(&text) => wipe(&**storage, folder).await,
+        Some(text) if is_left_over(&text) || (is_free(&text, continues) && !has_metadata(&objects)) => {
+            wipe(&**storage, folder).await
+        }
         Some(_) | None => Ok(()),
     }
 }
@@ -428,8 +449,17 @@ pub async fn find_unfinished(
     if !read_claim(&**storage, claim).await?.is_some_and(|text| is_free(&text, true)) {
         return Err(EngineError::Claimed { folder: place() });
     }
+    if has_metadata(&objects) {
+        return Err(EngineError::AlreadyDone { folder: place() });
+    }
     let plan = BackupPlan { continues: true, ..plan.clone() };
-    let saved = RunFolder::saved(storage, folder, &plan).await?;
+    let saved = match RunFolder::saved(storage, folder, &plan).await? {
+        // Perhaps its checkpoints were made with another key.
+        None => Saved::load(storage, folder, None)
+            .await?
+            .filter(|saved| !saved.options.fits(&plan, saved.options.created)),
+        saved => saved,
+    };
     let Saved { options, .. } = saved.ok_or_else(|| EngineError::NothingToContinue { folder: place() })?;
     if options.fits(&plan, options.created) {
         Ok(options.created)

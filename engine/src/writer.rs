@@ -231,9 +231,12 @@ pub(crate) async fn write_all(
                     job.outcome.fail(e);
                 }
             }
-            permit = Arc::clone(&of_job).acquire_owned(), if ends.is_some() && !begun.is_empty() => {
-                // It must not take the mark of another one.
-                let mut count = job.writers.lock().await;
+            // The lock, because it must not take the mark of another one; awaited here, because the checkpoint that holds it may
+            // wait for a writer that has failed.
+            (permit, mut count) = async {
+                let permit = Arc::clone(&of_job).acquire_owned().await;
+                (permit, job.writers.lock().await)
+            }, if ends.is_some() && !begun.is_empty() => {
                 if let (Ok(permit), Some((full, empty)), Some(writer)) = (permit, &ends, begun.next()) {
                     *count += 1;
                     let (job, full, empty) = (Arc::clone(job), full.clone(), empty.clone());
@@ -278,7 +281,7 @@ async fn write_blocks(
         let mut block = match message {
             ToWriter::Block(block) => block,
             ToWriter::Mark(mark) => {
-                epoch = mark.pass(file.take(), &job.outcome).await;
+                epoch = mark.pass(file.take(), &job.outcome).await?;
                 continue;
             }
         };

@@ -197,7 +197,7 @@ async fn single(start: StartBackup, steps: &Steps<Backup>) -> Result<BackupRepor
     let place = Place { cluster, storage, folder };
     let result = attempt(steps, &place, &plan, created, &limits).await;
     if result.is_err() && !steps.cancel.is_cancelled() && !plan.continues {
-        place.discard(steps).await;
+        place.discard(steps, false).await;
     }
     result
 }
@@ -296,16 +296,16 @@ impl RoutineRun {
         for ((place, plan, base), limits) in prepared.namespaces.into_iter().zip(shares) {
             let (run, steps) = (Arc::clone(&run), steps.clone());
             namespaces.spawn(async move {
-                if let Some(report) = run.finished_before(&steps, &place, &plan).await {
-                    return Ok(report);
-                }
                 let work = || async {
+                    if let Some(report) = run.finished_before(&steps, &place, &plan).await? {
+                        return Ok(report);
+                    }
                     let plan = run.set_bounds(&steps, &place, &plan, base).await?;
                     Ok(attempt(&steps, &place, &plan, run.created, &limits).await?)
                 };
                 let result = run.with_retries(&steps, &Step::Namespace(plan.namespace.clone()), work).await;
                 if result.is_err() && !steps.cancel.is_cancelled() {
-                    place.discard(&steps).await;
+                    place.discard(&steps, run.continues).await;
                 }
                 if let Err(e) = &result
                     && !matches!(e, RunError::Engine(EngineError::Canceled))

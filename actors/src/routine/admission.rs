@@ -61,8 +61,7 @@ impl RoutineActor {
             return;
         }
         self.notice_jumps(context);
-        let concurrent = self.settings.policy.concurrent_incremental;
-        if let Err(reason) = check(kind, self.full.is_busy(), self.incremental.is_busy(), concurrent) {
+        if let Err(reason) = self.check(kind) {
             return self.skip(kind, reason);
         }
         if kind == BackupKind::Full {
@@ -97,6 +96,15 @@ impl RoutineActor {
                 actor.skip(BackupKind::Incremental, "there is no full backup yet");
             }
         }));
+    }
+
+    /// Whether a backup may start now, or why not.
+    pub(super) fn check(&self, kind: BackupKind) -> Result<(), &'static str> {
+        if self.settings.disabled {
+            return Err("the routine is disabled");
+        }
+        let concurrent = self.settings.policy.concurrent_incremental;
+        check(kind, self.full.is_busy(), self.incremental.is_busy(), concurrent)
     }
 
     pub(super) fn skip(&self, kind: BackupKind, reason: &str) {

@@ -40,6 +40,7 @@ fn is_worth_continuing(settings: &RoutineSettings, run: &Unfinished) -> bool {
     let interval = next.map_or(LONGEST_INTERRUPTION, |next| LONGEST_INTERRUPTION.min(next - run.created));
     let age = run.checkpoint.elapsed().unwrap_or_default();
     settings.policy.on_interrupt == OnInterrupt::Resume
+        && !settings.disabled
         // The format of the names of folders may have changed.
         && folder(settings, run.kind, run.created).as_ref() == Some(&run.run)
         && interval.to_std().is_ok_and(|interval| age < interval)
@@ -107,14 +108,19 @@ impl RoutineActor {
             unfinished
         });
         context.spawn(swept.into_actor(self).map(|unfinished, actor, context| {
-            for Unfinished { kind, created, .. } in unfinished.unwrap_or_default() {
-                // The newest comes first. A run of the same kind may have begun meanwhile.
-                if actor.settings.disabled || actor.lane(kind).is_busy() {
-                    warn!(actor.log, "an interrupted backup is not continued, because the routine is disabled or another one runs";
-                        "type" => kind.as_str(), "created" => %created);
-                } else {
+            for Unfinished { kind, created, run, .. } in unfinished.unwrap_or_default() {
+                // Another one may have begun meanwhile, or the routine been disabled.
+                let Err(reason) = actor.check(kind) else {
                     actor.continue_run(kind, created, context);
-                }
+                    continue;
+                };
+                warn!(actor.log, "an interrupted backup is deleted"; "folder" => %run, "reason" => reason);
+                let (catalog, log) = (actor.shared.catalogs.of(&actor.settings.storage), actor.log.clone());
+                actor.shared.runtime.spawn(async move {
+                    if let Err(e) = catalog.remove_run(&run).await {
+                        warn!(log, "it could not be deleted"; "error" => %e);
+                    }
+                });
             }
         }));
     }

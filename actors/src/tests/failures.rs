@@ -164,18 +164,14 @@ async fn a_service_stops_in_order() {
         world.dev.knobs().inject(Fault::delay_reply(Kind::Query, Duration::from_secs(30)));
         world.trigger(Full).await;
         started(&mut world).await;
-        let folder = world.folder.path().join("daily/backup");
-        let runs = || folder.exists() && std::fs::read_dir(&folder).unwrap().count() > 0;
-        while !discards && !runs() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
         world.send(Shutdown { grace: Duration::from_millis(50) }).await;
         if discards {
             assert_eq!(world.finished().await.1, Status::Canceled);
+            let folder = world.folder.path().join("daily/backup");
+            assert!(!folder.exists() || std::fs::read_dir(folder).unwrap().count() == 0);
         }
         let trigger = TriggerBackup { routine: "second".to_owned(), kind: Full, delay: Duration::ZERO };
         assert_eq!(world.send(trigger).await, Err(RequestError::Stopping));
         assert!(!world.send(CheckReadiness).await.is_ready());
-        assert_eq!(runs(), !discards);
     }
 }

@@ -83,6 +83,8 @@ impl Catalog {
             let are_gone = !claimed.is_empty() && claimed.values().all(|gone| *gone);
             if let Some(unfinished) = unfinished(kind, &run, &objects, &whole)
                 && are_gone
+                // Of several of a kind the newest.
+                && swept.unfinished.iter().all(|other| other.kind != kind)
                 && keeps(&unfinished)
             {
                 swept.unfinished.push(unfinished);

@@ -9,7 +9,7 @@ use abs_engine::{BackupPlan, EngineError, NodeLoad, discard};
 use abs_storage::ObjectPath;
 use chrono::{DateTime, Utc};
 
-use crate::support::{Server, Target, alone, dispatch, panics, plan, scatter};
+use crate::support::{Records, Server, Target, alone, dispatch, panics, partition, plan, scatter};
 
 /// A plan with many checkpoints, whose first panic fails the run.
 fn fragile(namespace: &str) -> BackupPlan {
@@ -114,6 +114,53 @@ async fn another_plan_begins_anew() {
     std::fs::remove_dir_all(target.folder.path().join("b")).unwrap();
 
     begun().await;
-    discard(&target.storage, &ObjectPath::new("b").unwrap()).await.unwrap();
+    discard(&target.storage, &ObjectPath::new("b").unwrap(), false).await.unwrap();
     assert_eq!(target.left(), Vec::<String>::new());
+}
+
+/// Protects: a checkpoint that the end of the run overtakes gives no file up. The last scans find nothing, so the run ends while
+/// the blocks of the first ones still wait for slow writers.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_at_the_end_gives_no_file_up() {
+    let server = Server::start(1).await;
+    let mut records = Records::new();
+    for number in (0..8000).filter(|number| partition(*number) < 100) {
+        records.extend(server.load("one", "", number..number + 1, 50_000).await);
+    }
+    let target = Target::new();
+    for round in 0..8 {
+        let plan = BackupPlan {
+            parallel: 1,
+            parallel_write: 8,
+            bandwidth: 20 << 20,
+            checkpoint_interval: Duration::from_millis(1 + round % 3),
+            ..plan("one")
+        };
+        let folder = format!("round-{round}");
+        let (_, result) = attempt(&server, &target, &folder, &plan, Utc::now()).await;
+        assert_eq!(result.unwrap(), records.len() as u64, "round {round}");
+        assert!(target.records(&folder) == records, "round {round}");
+    }
+}
+
+/// Protects: a backup that is whole is never touched, whatever claims its process left.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_finished_backup_is_not_continued() {
+    let server = Server::start(1).await;
+    server.load("one", "", 0..100, 100).await;
+    let target = Target::new();
+    let folder = ObjectPath::new("b").unwrap();
+    attempt(&server, &target, "b", &fragile("one"), Utc::now()).await.1.unwrap();
+    // As a process leaves it that was killed right after metadata.yaml was written.
+    let left = "being written here, number 0 by other pid:[1] 1 1\n";
+    std::fs::write(target.folder.path().join("b/in-progress"), left).unwrap();
+    let plan = BackupPlan { continues: true, ..fragile("one") };
+    let error = abs_engine::find_unfinished(&target.storage, &folder, &plan).await.unwrap_err();
+    assert!(matches!(error, EngineError::Claimed { .. }), "{error}");
+    let before = target.left();
+    discard(&target.storage, &folder, true).await.unwrap();
+    let limits = alone(&plan);
+    let begun = target.begin(&server, "b", &plan, Utc::now(), &limits).await.map(drop);
+    assert!(matches!(begun, Err(EngineError::NotEmpty { .. })), "{begun:?}");
+    assert_eq!(target.left(), before);
 }

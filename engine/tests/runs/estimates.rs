@@ -69,6 +69,7 @@ async fn of_a_selection() {
     assert!((10_000..160_000).contains(&expected), "{expected} by one partition of about ten records");
     assert!(queue.next(&mut load).is_some_and(|batch| batch.partitions().len() > 16));
 
+    let progress = Arc::new(BackupProgress::default());
     let (run, queue) = begin(&server, &target, "c", &plan, &progress).await;
     let mut done = dispatch(vec![(Arc::clone(&run), queue)], load, 4).await;
     run.finish(done.queues.pop().unwrap()).await.unwrap();

@@ -99,6 +99,11 @@ pub fn scatter(number: u64) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
+/// The partition of the record of a number.
+pub fn partition(number: u64) -> u16 {
+    partition_of(&digest(number))
+}
+
 /// A value that cannot be compressed, always the same of a number.
 fn value(number: u64, size: usize) -> Vec<u8> {
     let words = (0..size.div_ceil(8) as u64).flat_map(|word| scatter(number << 20 | word).to_le_bytes());

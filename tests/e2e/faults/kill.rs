@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Data, Numbers, left_in};
-use crate::support::{Dump, Server, command, outcome, same};
+use crate::support::{Dump, Server, command, golden, outcome, same};
 
 /// Protects: a backup that is killed again and again, at any moment, and continued, has each record once. `ABS_KILLS` says
 /// how many backups to make.
@@ -81,4 +81,27 @@ fn what_cannot_be_continued_is_refused() {
     go_on(&["-d", path]).fails(2, &["--continue"]);
     go_on(&[]).ok();
     assert_eq!(Dump::read(folder.path()).records.len(), 3000);
+}
+
+/// Protects: a backup that is killed before its first checkpoint, and continued, has its definitions and each record once.
+#[test]
+fn a_backup_without_a_checkpoint_begins_anew() {
+    let server = Server::embedded(1);
+    server.restore("source-ns1", &golden().join("asb/plain"), &[]).ok();
+    let whole = tempfile::tempdir().unwrap();
+    server.backup(whole.path(), &[]).ok();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    let fixed = ["backup", "-h", &server.address, "-n", &server.namespace];
+    let slow = ["--records-per-second", "200", "--checkpoint-interval", "0", "-d", path];
+    let mut child = command(&[&fixed[..], &slow].concat()).spawn().unwrap();
+    super::until("it is described", || folder.path().join("manifest/0.json").exists());
+    std::thread::sleep(Duration::from_millis(300));
+    child.kill().unwrap();
+    outcome(child);
+    outcome(command(&[&fixed[..], &["--continue", path]].concat()).spawn().unwrap()).ok();
+    same(&Dump::read(folder.path()), &Dump::read(whole.path()));
+    crate::support::abs(&["inspect", path]).ok();
+    outcome(command(&[&fixed[..], &["--continue", path]].concat()).spawn().unwrap())
+        .fails(1, &["holds no unfinished backup"]);
 }

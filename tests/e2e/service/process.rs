@@ -71,7 +71,7 @@ fn a_running_backup_has_its_grace() {
     service.stop();
 }
 
-/// Protects: a backup that takes longer than the grace is canceled, and leaves nothing behind.
+/// Protects: a backup that takes longer than the grace is stopped, and the next start continues it.
 #[test]
 fn grace_ends() {
     let server = Server::embedded(2);
@@ -79,8 +79,13 @@ fn grace_ends() {
     let service = home.serve();
     begin(&service);
     let end = service.stop();
-    assert!(end.stdout.contains("canceling what still runs"), "{end:?}");
-    assert_eq!(stored(&home.storage()), [""; 0]);
+    assert!(end.stdout.contains("the next start continues them"), "{end:?}");
+    assert!(stored(&home.storage()).iter().any(|name| name.ends_with("/in-progress")));
+    let service = home.serve();
+    service.logs(&["continuing the backup that the end of the service interrupted"]);
+    service.post("/v1/backups/cancel/slow", None).is(202);
+    let is_gone = || stored(&home.storage()).is_empty();
+    eventually(is_gone).unwrap_or_else(|()| panic!("{:?}", stored(&home.storage())));
 }
 
 /// Protects: who says it twice does not wait.

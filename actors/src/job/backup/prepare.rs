@@ -33,8 +33,8 @@ pub(super) struct Place {
 
 impl Place {
     /// Deletes what attempts left that failed.
-    pub(super) async fn discard(&self, steps: &Steps<Backup>) {
-        if let Err(e) = abs_engine::discard(&self.storage, &self.folder).await {
+    pub(super) async fn discard(&self, steps: &Steps<Backup>, continues: bool) {
+        if let Err(e) = abs_engine::discard(&self.storage, &self.folder, continues).await {
             error!(steps.log, "what the backup left could not be deleted"; "error" => %e);
         }
     }
@@ -141,22 +141,26 @@ impl RoutineRun {
         steps: &Steps<Backup>,
         Place { storage, folder, .. }: &Place,
         plan: &BackupPlan,
-    ) -> Option<BackupReport> {
+    ) -> Result<Option<BackupReport>, RunError> {
         if !self.continues {
-            return None;
+            return Ok(None);
         }
-        let metadata = match folder.join(METADATA_FILE) {
-            Ok(path) => storage.get(&path, METADATA_LIMIT).await.ok(),
-            Err(_) => None,
-        };
-        if let Some(metadata) = metadata.and_then(|text| Metadata::from_yaml(&text).ok()) {
-            let (elapsed, retries, warnings) = (Duration::ZERO, 0, Vec::new());
-            return Some(BackupReport { metadata, elapsed, retries, empty: false, warnings });
+        let path = folder.join(METADATA_FILE).map_err(CatalogError::from)?;
+        match storage.get(&path, METADATA_LIMIT).await {
+            Ok(text) => {
+                let metadata = Metadata::from_yaml(&text)
+                    .map_err(|e| EngineError::BadFile { file: path.to_string(), what: e.to_string() })?;
+                let (elapsed, retries, warnings) = (Duration::ZERO, 0, Vec::new());
+                return Ok(Some(BackupReport { metadata, elapsed, retries, empty: false, warnings }));
+            }
+            Err(e) if e.is_not_found() => {}
+            // It may be there: then nothing of the backup may be touched.
+            Err(e) => return Err(EngineError::from(e).into()),
         }
         if let Err(e) = find_unfinished(storage, folder, plan).await {
             warn!(steps.log, "the namespace is backed up from the start"; "namespace" => &plan.namespace, "reason" => %e);
         }
-        None
+        Ok(None)
     }
 
     /// What is backed up of a namespace, without bounds of time.
