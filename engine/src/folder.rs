@@ -435,7 +435,8 @@ pub async fn discard(
 /// When the unfinished backup in a folder began that can be continued by this plan.
 ///
 /// # Errors
-/// There is none, its process still writes it or cannot be known to have ended, or the plan is for something else.
+/// There is none, its process still writes it or cannot be known to have ended, or the plan is for something else. Or it is
+/// whole: then what its process had no time to delete is deleted.
 pub async fn find_unfinished(
     storage: &Arc<dyn Storage>,
     folder: &ObjectPath,
@@ -450,6 +451,11 @@ pub async fn find_unfinished(
         return Err(EngineError::Claimed { folder: place() });
     }
     if has_metadata(&objects) {
+        // Its process ended when only these were left to delete.
+        storage.delete_prefix(&join(folder, CHECKPOINTS)?).await?;
+        for claim in objects.iter().filter(|object| claim_number(object.path.name()).is_some()) {
+            storage.delete_prefix(&claim.path).await?;
+        }
         return Err(EngineError::AlreadyDone { folder: place() });
     }
     let plan = BackupPlan { continues: true, ..plan.clone() };
