@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::catalog::ChainTraits;
-use crate::checkpoint::{Checkpoints, DefinitionCounts, RunOptions, Saved, ranges};
+use crate::checkpoint::{Checkpoint, Checkpointer, DefinitionCounts, RunOptions, ranges};
 use crate::cursors::{Cursors, Extent};
 use crate::error::EngineError;
 use crate::estimate::{Selection, density, expect, keep_expected};
@@ -95,7 +95,7 @@ impl BackupRun {
     ) -> Result<(Arc<Self>, PartitionQueue), EngineError> {
         let created = created.trunc_subsecs(3);
         let mut plan = plan.clone();
-        let saved = cancel.run_until_cancelled(RunFolder::saved(storage, folder, &plan));
+        let saved = cancel.run_until_cancelled(RunFolder::find_checkpoint(storage, folder, &plan));
         let saved = saved.await.unwrap_or(Err(EngineError::Canceled))?;
         // Before the first checkpoint there is nothing to keep, not even the definitions.
         let saved = saved.filter(|saved| !saved.files.is_empty() && saved.options.fits(&plan, created));
@@ -103,7 +103,7 @@ impl BackupRun {
             return Err(EngineError::NoProgress { folder: place(&**storage, folder), times: idle });
         }
         let names: Vec<_> = cluster.nodes().iter().map(|node| node.name.to_string()).collect();
-        if let Some(Saved { options, .. }) = &saved {
+        if let Some(Checkpoint { options, .. }) = &saved {
             if !options.nodes.is_empty() && !options.nodes.iter().any(|node| names.contains(node)) {
                 return Err(EngineError::OtherCluster { folder: place(&**storage, folder) });
             }
@@ -147,10 +147,7 @@ impl BackupRun {
             progress.resume(saved.records(), saved.bytes(), saved.files.len() as u64);
             saved.options.clone()
         } else {
-            let options = RunOptions {
-                nodes: names,
-                ..run_options(&plan, created, &partitions, &indexes, &udfs, masking.masked)
-            };
+            let options = run_options(&plan, created, &partitions, &indexes, &udfs, masking.masked, names);
             let described = async {
                 let (job, options) = (Arc::clone(&files), options.clone());
                 let put = async move { job.folder.describe(&options, job.encryption.as_ref()).await };
@@ -196,7 +193,7 @@ impl BackupRun {
         let (empty_in, empty_out) = async_channel::bounded(plan.parallel.max(1) + 2 * writers);
         let writers =
             Writers { first: writers, most: plan.parallel_write.max(1), of_job: Arc::clone(&limits.writers) };
-        let checkpoints = Checkpoints::new(
+        let checkpoints = Checkpointer::new(
             Arc::clone(&files),
             Arc::clone(&cursors),
             full_in.clone(),
@@ -412,12 +409,12 @@ async fn claim(
     storage: &Arc<dyn Storage>,
     folder: &ObjectPath,
     created: DateTime<Utc>,
-    go_on: Option<&Saved>,
+    checkpoint: Option<&Checkpoint>,
     plan: &BackupPlan,
     outcome: &Outcome,
 ) -> Result<RunFolder, EngineError> {
     let (storage, folder) = (Arc::clone(storage), folder.clone());
-    let (saved, plan) = (go_on.cloned(), plan.clone());
+    let (saved, plan) = (checkpoint.cloned(), plan.clone());
     let mut claim =
         tokio::spawn(
             async move { RunFolder::claim(&storage, &folder, created, saved.as_ref(), &plan).await },
@@ -461,7 +458,7 @@ struct MaskingOutcome {
 async fn ask(
     cluster: &Cluster,
     plan: &BackupPlan,
-    saved: Option<&Saved>,
+    saved: Option<&Checkpoint>,
     limits: &NamespaceLimits,
     progress: &BackupProgress,
 ) -> Result<Answers, EngineError> {
@@ -572,6 +569,7 @@ fn run_options(
     indexes: &Indexes,
     udfs: &[Udf],
     masked: bool,
+    nodes: Vec<String>,
 ) -> RunOptions {
     let ChainTraits { selection, encryption, encryption_key } = plan.chain_traits();
     RunOptions {
@@ -594,7 +592,7 @@ fn run_options(
             set_indexes: indexes.sets.iter().map(|index| (index.name.clone(), index.set.clone())).collect(),
         },
         masked,
-        nodes: Vec::new(),
+        nodes,
     }
 }
 

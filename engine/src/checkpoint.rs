@@ -103,8 +103,7 @@ pub(crate) struct Step {
     /// Whether the attempt before was of another process.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     continued: bool,
-    /// Files that became durable.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    /// Files that became durable. Always written, so that no checkpoint is an empty document.
     files: Vec<FileEntry>,
     /// Partitions that have been read to their end, the first and the last of each range.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -116,7 +115,7 @@ pub(crate) struct Step {
 
 /// What the checkpoints of a run say.
 #[derive(Clone, Debug)]
-pub(crate) struct Saved {
+pub(crate) struct Checkpoint {
     pub run: String,
     pub options: RunOptions,
     /// How often it was continued by another process since there was progress.
@@ -128,7 +127,7 @@ pub(crate) struct Saved {
     pub last: u64,
 }
 
-impl Saved {
+impl Checkpoint {
     /// Reads the checkpoints in the folder of a backup; none if there are none that can be used.
     pub(crate) async fn load(
         storage: &Arc<dyn Storage>,
@@ -193,12 +192,12 @@ impl Saved {
 
 impl Step {
     /// The first of an attempt that goes on.
-    pub(crate) fn taken_over(generation: u32, continued: bool) -> Self {
+    pub(crate) fn takeover(generation: u32, continued: bool) -> Self {
         Self { generation: Some(generation), continued, ..Self::default() }
     }
 
     /// Whether it speaks of partitions of the run only.
-    fn is_sound(&self, saved: &Saved) -> bool {
+    fn is_sound(&self, saved: &Checkpoint) -> bool {
         let has = |id: u16| saved.extents.contains_key(&id);
         self.done.iter().all(|&(first, last)| (first..=last).all(has))
             && self.cursors.iter().all(|(id, digest)| has(*id) && decode(digest).is_some())
@@ -263,7 +262,7 @@ impl Mark {
         }
         if !self.wait(outcome).await {
             // Nobody else may be left to wait for it, and dropped it would be given up.
-            self.closed().await?;
+            self.await_files().await?;
         }
         Ok(self.epoch)
     }
@@ -278,7 +277,7 @@ impl Mark {
     }
 
     /// Waits until the ended files are durable.
-    async fn closed(&self) -> Result<(), EngineError> {
+    async fn await_files(&self) -> Result<(), EngineError> {
         let mut closing = std::mem::take(&mut *self.closing.lock().unwrap_or_else(PoisonError::into_inner));
         let mut result = Ok(());
         while let Some(joined) = closing.join_next().await {
@@ -291,7 +290,7 @@ impl Mark {
 
 /// Makes the checkpoints of a run.
 #[derive(Debug)]
-pub(crate) struct Checkpoints {
+pub(crate) struct Checkpointer {
     job: Arc<WriteJob>,
     cursors: Arc<Cursors>,
     full: async_channel::Sender<ToWriter>,
@@ -300,7 +299,7 @@ pub(crate) struct Checkpoints {
     before: Vec<Option<Extent>>,
 }
 
-impl Checkpoints {
+impl Checkpointer {
     pub(crate) fn new(
         job: Arc<WriteJob>,
         cursors: Arc<Cursors>,
@@ -317,7 +316,7 @@ impl Checkpoints {
             return;
         }
         let is_remote = self.job.folder.storage.is_remote();
-        let (mut written, mut since) = (self.written(), Instant::now());
+        let (mut written, mut since) = (self.amounts(), Instant::now());
         let job = Arc::clone(&self.job);
         let over = || async {
             tokio::select! {
@@ -330,12 +329,12 @@ impl Checkpoints {
                 () = over() => return,
                 () = tokio::time::sleep(self.interval) => {}
             }
-            let (records, bytes) = self.written();
+            let (records, bytes) = self.amounts();
             let is_small = bytes - written.1 < LEAST_REMOTE && since.elapsed() < MOST_REMOTE_WAIT;
             if records == written.0 || (is_remote && is_small) {
                 continue;
             }
-            (written, since) = (self.written(), Instant::now());
+            (written, since) = (self.amounts(), Instant::now());
             if let Err(e) = self.make().await {
                 job.outcome.fail(e);
                 return;
@@ -344,7 +343,7 @@ impl Checkpoints {
     }
 
     /// Records and bytes.
-    fn written(&self) -> (u64, u64) {
+    fn amounts(&self) -> (u64, u64) {
         let progress = &self.job.progress;
         (progress.records_written.load(Relaxed), progress.bytes_written.load(Relaxed))
     }
@@ -364,18 +363,18 @@ impl Checkpoints {
                 if !matches!(job.outcome.stop.run_until_cancelled(sent).await, Some(Ok(()))) {
                     // The run ends. Files that were ended stay.
                     mark.given_up.cancel();
-                    return mark.closed().await;
+                    return mark.await_files().await;
                 }
             }
             drop(gate);
             let arrived = mark.wait(&job.outcome).await;
             drop(writers);
             if !arrived {
-                return mark.closed().await;
+                return mark.await_files().await;
             }
             (mark, epoch, now)
         };
-        mark.closed().await?;
+        mark.await_files().await?;
         let step = Step::changes(&self.before, &now, job.folder.sealed_until(epoch));
         let (writing, files) = (Arc::clone(&job), step.files.clone());
         // A storage that hangs may write it after all, so the folder is not wiped before that is known.
@@ -471,7 +470,7 @@ mod tests {
                     put(number, seal(&step, None).unwrap());
                     before = state;
                 }
-                let saved = Saved::load(&storage, &ObjectPath::root(), None).await.unwrap().unwrap();
+                let saved = Checkpoint::load(&storage, &ObjectPath::root(), None).await.unwrap().unwrap();
                 assert_eq!((saved.files.len(), saved.last), (states.len(), states.len() as u64));
                 for (id, extent) in (0..).zip(&before) {
                     assert_eq!(saved.extents.get(&id), extent.as_ref());
@@ -489,7 +488,7 @@ mod tests {
         let storage: Arc<dyn Storage> = Arc::new(Local::new(place.path()));
         let folder = place.path().join(CHECKPOINTS);
         let root = ObjectPath::root();
-        let load = || Saved::load(&storage, &root, None);
+        let load = || Checkpoint::load(&storage, &root, None);
         assert!(load().await.unwrap().is_none());
         std::fs::create_dir(&folder).unwrap();
         let step = |name: &str| seal(&Step { files: vec![file(name)], ..Step::default() }, None).unwrap();

@@ -4,7 +4,7 @@
 //! another process puts `in-progress-2`, then `-3` and so on, so of several that continue at the same moment one does. The
 //! claim with the highest number counts.
 
-use abs_storage::{ObjectInfo, ObjectPath, Storage, StorageError};
+use abs_storage::{Listing, ObjectInfo, ObjectPath, Storage, StorageError};
 
 /// The first claim. Not a part of the backup.
 pub(crate) const CLAIM_FILE: &str = "in-progress";
@@ -30,6 +30,19 @@ pub(crate) fn latest_claim(objects: &[ObjectInfo]) -> Option<(u32, &ObjectPath)>
     let numbered =
         objects.iter().filter_map(|object| Some((claim_number(object.path.name())?, &object.path)));
     numbered.max_by_key(|(number, _)| *number)
+}
+
+/// What is in a folder, and the claim that counts: its number and what it says.
+pub(crate) async fn look(
+    storage: &dyn Storage,
+    folder: &ObjectPath,
+) -> Result<(Listing, Option<(u32, String)>), StorageError> {
+    let listing = storage.list(folder, false).await?;
+    let claim = match latest_claim(&listing.objects) {
+        None => None,
+        Some((number, path)) => read_claim(storage, path).await?.map(|text| (number, text)),
+    };
+    Ok((listing, claim))
 }
 
 /// What a claim says; none when it is gone.

@@ -13,7 +13,7 @@ use crate::catalog::MARK_FILE;
 use crate::catalog::suspects::is_dated_later;
 use crate::claim::claim_number;
 use crate::error::EngineError;
-use crate::folder::place;
+use crate::folder::{join, place};
 use crate::manifest::{BackupFile, MANIFEST_FILE, Manifest, Proof};
 use crate::metadata::{METADATA_FILE, Metadata};
 
@@ -187,6 +187,18 @@ impl Found {
     /// Whether there is a manifest, but no metadata.yaml any more.
     pub(crate) fn has_lost_metadata(&self) -> bool {
         self.metadata.is_empty() && !self.manifests.is_empty()
+    }
+}
+
+/// What the metadata.yaml in the folder of a backup says; none if there is none.
+pub async fn find_metadata(
+    storage: &dyn Storage,
+    folder: &ObjectPath,
+) -> Result<Option<Metadata>, EngineError> {
+    match read_metadata(storage, &join(folder, METADATA_FILE)?).await {
+        Ok((metadata, _)) => Ok(Some(metadata)),
+        Err(EngineError::Storage(e)) if e.is_not_found() => Ok(None),
+        Err(e) => Err(e),
     }
 }
 

@@ -9,8 +9,8 @@ use abs_asb::EncryptionKey;
 use abs_storage::{Listing, ObjectInfo, ObjectPath, Storage};
 use chrono::{DateTime, Utc};
 
-use crate::checkpoint::{CHECKPOINTS, RunOptions, Saved, Step, start_text};
-use crate::claim::{claim_name, claim_number, latest_claim, read_claim};
+use crate::checkpoint::{CHECKPOINTS, Checkpoint, RunOptions, Step, start_text};
+use crate::claim::{claim_name, claim_number, latest_claim, look, read_claim};
 use crate::claimant::Claimant;
 use crate::error::EngineError;
 use crate::files::is_data;
@@ -99,45 +99,38 @@ pub(crate) struct RunFolder {
 impl RunFolder {
     /// What an earlier attempt left in a folder that another one by this plan can go on with: an attempt of this process, or, if
     /// the plan says so, of one that has ended. The files must still be there.
-    pub(crate) async fn saved(
+    pub(crate) async fn find_checkpoint(
         storage: &Arc<dyn Storage>,
         path: &ObjectPath,
         plan: &BackupPlan,
-    ) -> Result<Option<Saved>, EngineError> {
-        let objects = storage.list(path, false).await?.objects;
-        let Some((_, claim)) = latest_claim(&objects) else { return Ok(None) };
-        let text = read_claim(&**storage, claim).await?;
-        if !text.is_some_and(|text| is_free(&text, plan.continues)) {
+    ) -> Result<Option<Checkpoint>, EngineError> {
+        let (Listing { objects, .. }, claim) = look(&**storage, path).await?;
+        if !claim.is_some_and(|(_, text)| is_free(&text, plan.continues)) {
             return Ok(None);
         }
-        let saved = Saved::load(storage, path, plan.encryption.as_ref()).await?;
+        let saved = Checkpoint::load(storage, path, plan.encryption.as_ref()).await?;
         let sizes: HashMap<_, _> = objects.iter().map(|object| (object.path.name(), object.size)).collect();
         let is_there = |file: &FileEntry| sizes.get(&*file.name) == Some(&file.size);
         Ok(saved.filter(|saved| saved.files.iter().all(is_there)))
     }
 
-    /// Takes a folder that must be empty, or hold what an earlier attempt left that is free: that is deleted unless it is to
-    /// `go_on`. Of several runs at the same moment, in whatever processes, one gets it.
+    /// Takes a folder that must be empty, or hold what an earlier attempt left that is free: that is deleted unless
+    /// there is a `checkpoint` to continue from. Of several runs at the same moment, in whatever processes, one gets it.
     pub(crate) async fn claim(
         storage: &Arc<dyn Storage>,
         path: &ObjectPath,
         created: DateTime<Utc>,
-        go_on: Option<&Saved>,
+        checkpoint: Option<&Checkpoint>,
         plan: &BackupPlan,
     ) -> Result<Self, EngineError> {
-        let listing = storage.list(path, false).await?;
-        let before = match latest_claim(&listing.objects) {
-            None => None,
-            Some((number, claim)) => read_claim(&**storage, claim)
-                .await?
-                .map(|text| (number, is_free(&text, plan.continues), text)),
-        };
+        let (listing, before) = look(&**storage, path).await?;
+        let before = before.map(|(number, text)| (number, is_free(&text, plan.continues), text));
         let is_ours = before.as_ref().is_some_and(|(_, _, text)| is_left_over(text));
         if !is_ours && has_metadata(&listing.objects) {
             // Whoever claimed it has finished it.
             return Err(EngineError::NotEmpty { folder: place(&**storage, path) });
         }
-        let generation = match (&before, go_on) {
+        let generation = match (&before, checkpoint) {
             (Some((before, true, _)), Some(_)) => before + 1,
             _ => 1,
         };
@@ -151,7 +144,7 @@ impl RunFolder {
             text: format!("a backup that began at {began} is being written here, number {} {by}\n", number.0),
             _number: number,
             visible: Mutex::default(),
-            run: go_on.map_or_else(run_id, |saved| Ok(saved.run.clone()))?,
+            run: checkpoint.map_or_else(run_id, |saved| Ok(saved.run.clone()))?,
             generation,
             sealed: Mutex::default(),
             epoch: AtomicU64::new(0),
@@ -161,7 +154,7 @@ impl RunFolder {
         };
         let not_empty = || EngineError::NotEmpty { folder: place(&**storage, path) };
         // A folder in use is not even touched.
-        match (before, go_on) {
+        match (before, checkpoint) {
             (Some((_, true, _)), Some(saved)) => {
                 if !storage.put_if_absent(&folder.claim, folder.text.as_bytes()).await? {
                     return Err(EngineError::Claimed { folder: place(&**storage, path) });
@@ -195,7 +188,12 @@ impl RunFolder {
     }
 
     /// Goes on with what an earlier attempt left: what the checkpoints do not hold is deleted.
-    async fn take_over(&self, saved: &Saved, plan: &BackupPlan, continued: bool) -> Result<(), EngineError> {
+    async fn take_over(
+        &self,
+        saved: &Checkpoint,
+        plan: &BackupPlan,
+        continued: bool,
+    ) -> Result<(), EngineError> {
         // The attempt may have failed when all but its last answer was there.
         for name in [METADATA_FILE, MANIFEST_FILE] {
             self.storage.delete_prefix(&join(&self.path, name)?).await?;
@@ -216,7 +214,7 @@ impl RunFolder {
         }
         self.sealed().saved.clone_from(&saved.files);
         self.next_step.store(saved.last + 1, Relaxed);
-        self.put_step(&Step::taken_over(self.generation, continued), plan.encryption.as_ref()).await
+        self.put_step(&Step::takeover(self.generation, continued), plan.encryption.as_ref()).await
     }
 
     /// Writes what the run is; from then on checkpoints can be written.
@@ -333,7 +331,7 @@ impl RunFolder {
             self.put(name, bytes).await?;
         }
         self.put(MANIFEST_FILE, sealed.as_bytes()).await?;
-        let yaml = Manifest::described(&manifest.metadata, sealed.as_bytes());
+        let yaml = Manifest::metadata_text(&manifest.metadata, sealed.as_bytes());
         self.put(METADATA_FILE, yaml.as_bytes()).await?;
         // The backup is whole with them too.
         let _ = self.storage.delete_prefix(&join(&self.path, CHECKPOINTS)?).await;
@@ -422,10 +420,9 @@ pub async fn discard(
     folder: &ObjectPath,
     continues: bool,
 ) -> Result<(), EngineError> {
-    let objects = storage.list(folder, false).await?.objects;
-    let Some((_, claim)) = latest_claim(&objects) else { return Ok(()) };
-    match read_claim(&**storage, claim).await? {
-        Some(text) if is_left_over(&text) || (is_free(&text, continues) && !has_metadata(&objects)) => {
+    let (Listing { objects, .. }, claim) = look(&**storage, folder).await?;
+    match claim {
+        Some((_, text)) if is_left_over(&text) || (is_free(&text, continues) && !has_metadata(&objects)) => {
             wipe(&**storage, folder).await
         }
         Some(_) | None => Ok(()),
@@ -443,11 +440,9 @@ pub async fn find_unfinished(
     plan: &BackupPlan,
 ) -> Result<DateTime<Utc>, EngineError> {
     let place = || place(&**storage, folder);
-    let objects = storage.list(folder, false).await?.objects;
-    let Some((_, claim)) = latest_claim(&objects) else {
-        return Err(EngineError::NothingToContinue { folder: place() });
-    };
-    if !read_claim(&**storage, claim).await?.is_some_and(|text| is_free(&text, true)) {
+    let (Listing { objects, .. }, claim) = look(&**storage, folder).await?;
+    let (_, text) = claim.ok_or_else(|| EngineError::NothingToContinue { folder: place() })?;
+    if !is_free(&text, true) {
         return Err(EngineError::Claimed { folder: place() });
     }
     if has_metadata(&objects) {
@@ -459,14 +454,15 @@ pub async fn find_unfinished(
         return Err(EngineError::AlreadyDone { folder: place() });
     }
     let plan = BackupPlan { continues: true, ..plan.clone() };
-    let saved = match RunFolder::saved(storage, folder, &plan).await? {
+    let saved = match RunFolder::find_checkpoint(storage, folder, &plan).await? {
         // Perhaps its checkpoints were made with another key.
-        None => Saved::load(storage, folder, None)
+        None => Checkpoint::load(storage, folder, None)
             .await?
             .filter(|saved| !saved.options.fits(&plan, saved.options.created)),
         saved => saved,
     };
-    let Saved { options, .. } = saved.ok_or_else(|| EngineError::NothingToContinue { folder: place() })?;
+    let Checkpoint { options, .. } =
+        saved.ok_or_else(|| EngineError::NothingToContinue { folder: place() })?;
     if options.fits(&plan, options.created) {
         Ok(options.created)
     } else {

@@ -57,7 +57,9 @@ pub use backup::{BackupReport, BackupRun};
 pub use error::EngineError;
 #[cfg(feature = "faults")]
 pub use fault::{Fault, FaultPoint};
-pub use files::{FileQueue, FileTask, FileTaskId, FoundBackup, FoundBackups, find_backups, namespace_of};
+pub use files::{
+    FileQueue, FileTask, FileTaskId, FoundBackup, FoundBackups, find_backups, find_metadata, namespace_of,
+};
 pub use folder::{discard, find_unfinished};
 pub use inspect::{FileReport, FolderReport, inspect};
 pub use limits::{BackupLimits, NamespaceLimits, RestoreLimits};

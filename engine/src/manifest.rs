@@ -174,7 +174,7 @@ impl Manifest {
         }
         let sealed = storage.get(&path, LIMIT).await?;
         let manifest = Self::open(&sealed).map_err(|what| damaged(&path, &what))?;
-        if text != Self::described(&manifest.metadata, &sealed).as_bytes() {
+        if text != Self::metadata_text(&manifest.metadata, &sealed).as_bytes() {
             return Err(if *named == hash(&sealed) {
                 damaged(&yaml, "it differs from what manifest.json says of it")
             } else {
@@ -189,7 +189,7 @@ impl Manifest {
     }
 
     /// The metadata.yaml that belongs to this text of a manifest.
-    pub(crate) fn described(metadata: &str, sealed: &[u8]) -> String {
+    pub(crate) fn metadata_text(metadata: &str, sealed: &[u8]) -> String {
         format!("{metadata}manifest-hash: {}\n", hash(sealed))
     }
 
@@ -251,16 +251,12 @@ impl From<ObjectInfo> for BackupFile {
     }
 }
 
-/// A document as the text of an object that ends with its checksum, and before that with its authentication code if there is
-/// a key.
+/// A document, which must have a member, as the text of an object that ends with its checksum, and before that with its
+/// authentication code if there is a key.
 pub(crate) fn seal<T: Serialize>(document: &T, key: Option<&EncryptionKey>) -> Result<String, EngineError> {
     let text = serde_json::to_string(document);
     let mut text = text.map_err(|e| EngineError::Plan(format!("{MANIFEST_FILE}: {e}")))?;
     text.pop();
-    if text.len() == 1 {
-        // Members are separated by commas.
-        text.push_str("\"format\":1");
-    }
     if let Some(key) = key {
         let mac = key.mac(MAC_LABEL, text.as_bytes());
         let _ = write!(text, "{MAC}{}\"", hex(&mac));

@@ -297,7 +297,7 @@ impl RoutineRun {
             let (run, steps) = (Arc::clone(&run), steps.clone());
             namespaces.spawn(async move {
                 let work = || async {
-                    if let Some(report) = run.finished_before(&steps, &place, &plan).await? {
+                    if let Some(report) = run.find_finished(&steps, &place, &plan).await? {
                         return Ok(report);
                     }
                     let plan = run.set_bounds(&steps, &place, &plan, base).await?;

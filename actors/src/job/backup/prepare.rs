@@ -8,9 +8,7 @@ use abs_asb::EncryptionKey;
 use abs_cluster::Cluster;
 use abs_config::IncrementalMode;
 use abs_engine::catalog::{BackupKind, Base, CatalogError, Foundations, Misdated, namespace_folder};
-use abs_engine::{
-    BackupLimits, BackupPlan, BackupReport, EngineError, METADATA_FILE, Metadata, find_unfinished,
-};
+use abs_engine::{BackupLimits, BackupPlan, BackupReport, EngineError, find_metadata, find_unfinished};
 use abs_storage::{ObjectPath, Storage};
 use chrono::{DateTime, TimeDelta, Utc};
 use slog::{error, info, warn};
@@ -39,9 +37,6 @@ impl Place {
         }
     }
 }
-
-/// The largest metadata.yaml that is read, in bytes; they have some hundred.
-const METADATA_LIMIT: usize = 1 << 20;
 
 /// What is known before the first namespace begins.
 pub(super) struct Prepared {
@@ -136,7 +131,7 @@ impl RoutineRun {
     }
 
     /// The backup of a namespace that was finished before the process ended that began this run.
-    pub(super) async fn finished_before(
+    pub(super) async fn find_finished(
         &self,
         steps: &Steps<Backup>,
         Place { storage, folder, .. }: &Place,
@@ -145,17 +140,10 @@ impl RoutineRun {
         if !self.continues {
             return Ok(None);
         }
-        let path = folder.join(METADATA_FILE).map_err(CatalogError::from)?;
-        match storage.get(&path, METADATA_LIMIT).await {
-            Ok(text) => {
-                let metadata = Metadata::from_yaml(&text)
-                    .map_err(|e| EngineError::BadFile { file: path.to_string(), what: e.to_string() })?;
-                let (elapsed, retries, warnings) = (Duration::ZERO, 0, Vec::new());
-                return Ok(Some(BackupReport { metadata, elapsed, retries, empty: false, warnings }));
-            }
-            Err(e) if e.is_not_found() => {}
-            // It may be there: then nothing of the backup may be touched.
-            Err(e) => return Err(EngineError::from(e).into()),
+        // When it is not known whether it is there, nothing of the backup may be touched.
+        if let Some(metadata) = find_metadata(&**storage, folder).await? {
+            let (elapsed, retries, warnings) = (Duration::ZERO, 0, Vec::new());
+            return Ok(Some(BackupReport { metadata, elapsed, retries, empty: false, warnings }));
         }
         if let Err(e) = find_unfinished(storage, folder, plan).await {
             warn!(steps.log, "the namespace is backed up from the start"; "namespace" => &plan.namespace, "reason" => %e);
