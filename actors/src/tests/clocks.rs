@@ -298,7 +298,8 @@ async fn schedules_follow_a_clock_that_is_set() {
     world.clock.jump(time("2026-01-03T20:45:00Z"));
     next(time("2026-01-04T12:00:00Z"), time("2026-01-03T21:00:00Z")).await;
     until("what was due is made, once", async || list(&world, Full).await.len() == 1).await;
-    let told = world.warnings("the clock was set");
+    // Not the reason of a full backup in place of the incremental one, should that be due first: "the clock was set back".
+    let told = world.warnings("the clock was set, or the machine was suspended");
     let set = |expected: &str, now: &str| {
         told.iter()
             .filter(|line| {
