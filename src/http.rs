@@ -25,6 +25,7 @@ mod openapi;
 mod progress;
 mod request;
 mod restores;
+mod retention;
 mod system;
 mod verifications;
 

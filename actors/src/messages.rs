@@ -2,7 +2,7 @@
 //!
 //! | module | messages |
 //! |---|---|
-//! | [`backups`] | [`TriggerBackup`], [`CancelBackups`], [`GetRoutineState`], [`ListBackups`], [`GetClusterConfiguration`] |
+//! | [`backups`] | [`TriggerBackup`], [`CancelBackups`], [`PinBackup`], [`DeleteBackup`], [`GetRoutineState`], [`ListBackups`], [`GetClusterConfiguration`] |
 //! | [`restores`] | [`RestorePath`], [`RestoreToTime`], [`GetRestore`], [`ListRestores`], [`CancelRestore`] |
 //! | [`verifications`] | [`VerifyBackup`], [`GetVerification`], [`CancelVerification`] |
 //! | [`configuration`] | [`GetConfig`], [`ChangeConfig`], [`ReloadConfig`] |
@@ -17,8 +17,8 @@ pub mod system;
 pub mod verifications;
 
 pub use backups::{
-    BackupLists, CancelBackups, GetClusterConfiguration, GetRoutineState, ListBackups, PendingRetry,
-    RoutineBackups, RoutineState, RunningJob, TriggerBackup,
+    BackupLists, CancelBackups, DeleteBackup, GetClusterConfiguration, GetRoutineState, ListBackups,
+    PendingRetry, PinBackup, RoutineBackups, RoutineState, RunningJob, TriggerBackup,
 };
 pub use configuration::{ChangeConfig, ConfigChange, ConfigSnapshot, Edit, GetConfig, ReloadConfig};
 pub use jobs::{

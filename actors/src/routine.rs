@@ -10,6 +10,8 @@
 //! | [`Adopt`] | supervisor, of each run that goes on when the actor is started | |
 //! | [`ClockSet`] | supervisor | |
 //! | [`ApplyRetention`] | supervisor, when a restore ended; itself, when retention was applied | |
+//! | [`Pin`] | supervisor | |
+//! | [`Delete`] | supervisor | the runs that are gone |
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,10 +33,12 @@ use crate::shared::{Jumps, Shared};
 use crate::supervise::Backoff;
 
 mod admission;
+mod retention;
 mod schedule;
 mod storage;
 
 pub(crate) use admission::{NoRun, StartRun};
+pub(crate) use retention::{ApplyRetention, Delete, Pin};
 use schedule::Delayed;
 
 /// Backups that may be asked for with a delay at the same time: each takes memory until its time has come.
@@ -97,11 +101,6 @@ pub(crate) struct Adopt {
 #[rtype(result = "()")]
 pub(crate) struct ClockSet;
 
-/// Deletes what the policy keeps no longer, unless a restore of the routine reads.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub(crate) struct ApplyRetention;
-
 /// A run of this routine.
 #[derive(Debug)]
 struct Run {
@@ -155,6 +154,8 @@ pub(crate) struct RoutineActor {
     /// Reads what was made last, or waits to do so.
     loading: Option<SpawnHandle>,
     loads: Backoff,
+    /// Deletions that were asked for and have not ended.
+    deletions: usize,
 }
 
 /// What a routine does not forget when its actor fails: the supervisor keeps it for the next one.
@@ -202,6 +203,7 @@ impl RoutineActor {
             start_after,
             loading: None,
             loads: Backoff::default(),
+            deletions: 0,
             full_due: None,
             strays: BTreeSet::new(),
         }
@@ -374,17 +376,6 @@ impl Handler<ClockSet> for RoutineActor {
 
     fn handle(&mut self, _: ClockSet, context: &mut Self::Context) {
         self.notice_jumps(context);
-    }
-}
-
-impl Handler<ApplyRetention> for RoutineActor {
-    type Result = ();
-
-    fn handle(&mut self, _: ApplyRetention, context: &mut Self::Context) {
-        let is_due = self.memory().retention_due;
-        if is_due {
-            self.retain(context);
-        }
     }
 }
 

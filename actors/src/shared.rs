@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use abs_cluster::{Cluster, ClusterError};
 use abs_config::{ClusterSettings, StorageSettings};
+use abs_engine::Owner;
 use abs_engine::catalog::Catalog;
 use chrono::{DateTime, TimeDelta, Utc};
 use slog::{Logger, warn};
@@ -70,6 +71,7 @@ impl Shared {
         runtime: Handle,
         clock: Arc<dyn Clock>,
         log: Logger,
+        owner: Owner,
     ) -> Result<Self, prometheus::Error> {
         let look = Look { time: clock.now(), steady: clock.steady(), jumps: Jumps::default() };
         Ok(Self {
@@ -84,7 +86,7 @@ impl Shared {
             log,
             metrics: Metrics::new()?,
             events: broadcast::Sender::new(EVENTS),
-            catalogs: Catalogs::default(),
+            catalogs: Catalogs { owner, entries: Mutex::default() },
             readers: Readers::default(),
             last_id: AtomicU64::default(),
             logged: Mutex::default(),
@@ -237,8 +239,9 @@ impl Clusters {
 }
 
 /// Catalogs by storage: what was read of one is remembered.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Catalogs {
+    owner: Owner,
     entries: Mutex<Vec<(Arc<StorageSettings>, Catalog)>>,
 }
 
@@ -249,7 +252,7 @@ impl Catalogs {
         if let Some((_, catalog)) = entries.iter().find(|(known, _)| known == settings) {
             return catalog.clone();
         }
-        let catalog = Catalog::new(abs_storage::open(settings));
+        let catalog = Catalog::with_owner(abs_storage::open(settings), self.owner.clone());
         entries.push((Arc::clone(settings), catalog.clone()));
         catalog
     }

@@ -13,6 +13,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use abs_config::RoutineSettings;
+use abs_engine::Owner;
 use abs_engine::catalog::BackupKind;
 use actix::{Actor, Addr, Arbiter, AsyncContext as _, Context, Handler, MessageResult, System};
 use chrono::{DateTime, Utc};
@@ -59,6 +60,8 @@ pub struct Service {
     pub configuration: Configuration,
     /// Where it is kept.
     pub source: Arc<dyn ConfigSource>,
+    /// What its claims say.
+    pub owner: Owner,
 }
 
 /// Owns the actors of all routines and jobs.
@@ -96,7 +99,8 @@ struct Routine {
 /// # Errors
 /// When the system refuses a thread.
 pub fn supervise(runtime: Handle) -> std::io::Result<Addr<SupervisorActor>> {
-    start(shared(runtime, Arc::new(SystemClock), Logger::root(slog::Discard, o!()))?, None)
+    let log = Logger::root(slog::Discard, o!());
+    start(shared(runtime, Arc::new(SystemClock), log, Owner::default())?, None)
 }
 
 /// Starts a supervisor with the routines of a configuration.
@@ -109,11 +113,11 @@ pub fn serve(
     log: Logger,
     service: Service,
 ) -> std::io::Result<Addr<SupervisorActor>> {
-    start(shared(runtime, clock, log)?, Some(service))
+    start(shared(runtime, clock, log, service.owner.clone())?, Some(service))
 }
 
-fn shared(runtime: Handle, clock: Arc<dyn Clock>, log: Logger) -> std::io::Result<Arc<Shared>> {
-    Shared::new(runtime, clock, log).map(Arc::new).map_err(std::io::Error::other)
+fn shared(runtime: Handle, clock: Arc<dyn Clock>, log: Logger, owner: Owner) -> std::io::Result<Arc<Shared>> {
+    Shared::new(runtime, clock, log, owner).map(Arc::new).map_err(std::io::Error::other)
 }
 
 pub(crate) fn start(shared: Arc<Shared>, service: Option<Service>) -> std::io::Result<Addr<SupervisorActor>> {

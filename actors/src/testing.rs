@@ -12,6 +12,7 @@ use abs_cluster::{
     Seed, TTL_NEVER, partition_of,
 };
 use abs_devserver::DevServer;
+use abs_engine::Owner;
 use abs_engine::catalog::BackupKind;
 use actix::dev::ToEnvelope;
 use actix::{Addr, Handler, Message};
@@ -124,9 +125,11 @@ impl World {
         let clock = ManualClock::at(time(now));
         let log = Lines::default();
         let logger = Logger::root(log.clone(), o!());
-        let shared = Arc::new(Shared::new(Handle::current(), clock.clone(), logger).unwrap());
+        let shared =
+            Arc::new(Shared::new(Handle::current(), clock.clone(), logger, Owner::default()).unwrap());
         let source = Arc::new(Text(Mutex::new(Ok(text)), AtomicBool::new(false)));
-        let service = Service { configuration, source: Arc::clone(&source) as _ };
+        let owner = Owner::default();
+        let service = Service { configuration, source: Arc::clone(&source) as _, owner };
         let events = shared.events.subscribe();
         let supervisor = supervisor::start(Arc::clone(&shared), Some(service)).unwrap();
         Self { dev, cluster, folder, clock, source, shared, supervisor, log, events }

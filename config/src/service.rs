@@ -37,6 +37,11 @@ pub struct ServiceConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "/var/lib/abs/state")]
     pub state_dir: Option<String>,
+    /// How long the claim of this service on an unfinished backup holds without being renewed, in milliseconds; 60,000 by
+    /// default. It is renewed ten times in this time; then another machine may continue the backup. Not in the reference.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(default = 60000, minimum = 1000, maximum = 2_678_400_000_i64)]
+    pub lease: Option<i64>,
 }
 
 /// The document `dto.HTTPServerConfig`.
@@ -130,6 +135,8 @@ pub struct ServiceSettings {
     pub shutdown_grace: Duration,
     /// The directory of what the service remembers over restarts, if one is named.
     pub state_dir: Option<PathBuf>,
+    /// How long a claim on an unfinished backup holds without being renewed.
+    pub lease: Duration,
 }
 
 /// The HTTP server.
@@ -195,6 +202,7 @@ impl ServiceConfig {
                 check.clean_path("state-dir", path);
                 PathBuf::from(path)
             }),
+            lease: check.milliseconds("lease", self.lease, 60_000, 1000..=most::MILLISECONDS),
         }
     }
 }
@@ -276,6 +284,7 @@ mod tests {
         assert_eq!(service.logger, stdout);
         assert_eq!((service.timestamp_format, service.schedule_timezone), (None, Zone::Utc));
         assert_eq!((service.shutdown_grace, service.state_dir), (Duration::from_secs(30), None));
+        assert_eq!(service.lease, Duration::from_mins(1));
     }
 
     #[test]
@@ -285,7 +294,7 @@ mod tests {
             "logger":{"level":"warning","format":"json","stdout-writer":false,
             "file-writer":{"filename":"/l","maxsize":1,"maxage":2,"maxbackups":0,"compress":true}},
             "backup":{"timestamp-format":"EU","schedule-timezone":"Europe/Berlin"},"shutdown-grace":0,
-            "state-dir":"/s"}"#;
+            "state-dir":"/s","lease":2000}"#;
         let service = settings(document).unwrap();
         assert_eq!(service.http.context_path, "/a/b");
         let networks: Vec<String> = service.http.rate.white_list.iter().map(ToString::to_string).collect();
@@ -299,6 +308,7 @@ mod tests {
         assert_eq!(service.timestamp_format, Some(TimestampFormat::Eu));
         assert_eq!(service.schedule_timezone, "Europe/Berlin".parse().unwrap());
         assert_eq!((service.shutdown_grace, service.state_dir), (Duration::ZERO, Some("/s".into())));
+        assert_eq!(service.lease, Duration::from_secs(2));
     }
 
     #[test]
@@ -307,7 +317,7 @@ mod tests {
             "rate":{"tps":0,"size":-1,"white-list":["10.0.0.0/33"]}},
             "logger":{"level":"LOUD","format":"XML","file-writer":{"filename":"/l/","maxsize":0,"maxage":-1}},
             "backup":{"timestamp-format":"UK","schedule-timezone":"Mars"},"shutdown-grace":-1,
-            "state-dir":"/s/"}"#;
+            "state-dir":"/s/","lease":999}"#;
         let problems = settings(document).unwrap_err();
         let lines: Vec<String> = problems.list().iter().map(ToString::to_string).collect();
         let expected = [
@@ -328,7 +338,8 @@ mod tests {
         assert_eq!(lines[..expected.len()], expected.map(|line| format!("service.{line}")));
         assert!(lines[13].starts_with("service.backup.schedule-timezone: \"Mars\""), "{lines:?}");
         assert_eq!(lines[14], "service.shutdown-grace: must be at least 0, not -1");
-        assert!(lines[15].starts_with("service.state-dir: must be a clean path"), "{lines:?}");
+        assert_eq!(lines[15], "service.lease: must be at least 1000, not 999");
+        assert!(lines[16].starts_with("service.state-dir: must be a clean path"), "{lines:?}");
     }
 
     #[test]

@@ -283,10 +283,23 @@ impl BackupRun {
         }
         let had_checkpoint = self.files.folder.has_checkpoint();
         let is_resumable = self.files.is_resumable();
-        let result = match self.publish().await {
+        let mut published = self.publish().await;
+        if let Some(Err(e)) = &mut published
+            && !self.outcome.is_canceled()
+            && let Some(taken) = self.files.folder.taken().await
+        {
+            // That is why, whatever failed by it first.
+            *e = taken;
+        }
+        let result = match published {
             Some(Ok(report)) if !report.empty => {
                 self.files.folder.keep();
                 Ok(report)
+            }
+            // What is another process's is not kept for another attempt.
+            Some(Err(e @ EngineError::Taken { .. })) => {
+                self.files.clean_up().await;
+                Err(e)
             }
             Some(Err(e))
                 if is_resumable || (had_checkpoint && e.is_transient() && !self.outcome.is_canceled()) =>
@@ -422,9 +435,10 @@ async fn claim(
     if let Some(claimed) = outcome.in_time(&mut claim).await {
         return claimed.map_err(|e| EngineError::Worker(e.to_string()))?;
     }
+    let continues = checkpoint.is_some();
     tokio::spawn(async move {
         if let Ok(Ok(folder)) = claim.await
-            && folder.generation == 1
+            && !continues
         {
             folder.discard().await;
         }

@@ -26,6 +26,8 @@
 //! | [`suspects`] | [`Catalog::mark_suspects`]: backups that a wrong clock dated too late |
 //! | [`retention`] | [`expired`]: which runs the policy keeps no longer |
 //! | [`cleaning`] | [`Catalog::apply_retention`], [`Catalog::remove_run`] |
+//! | [`deletion`] | [`Catalog::plan_deletion`], [`Catalog::delete_runs`]: never what is read or pinned |
+//! | [`pins`] | [`Catalog::pin`], [`Catalog::unpin`] |
 //! | [`sweep`] | [`Catalog::sweep`]: what crashed processes left, deleted or to be continued |
 //! | [`configuration`] | [`Catalog::write_configuration`], [`Catalog::configurations`] |
 
@@ -33,8 +35,10 @@ pub mod backup;
 pub mod chain;
 pub mod cleaning;
 pub mod configuration;
+pub mod deletion;
 pub mod layout;
 pub mod listing;
+pub mod pins;
 pub mod retention;
 pub mod suspects;
 pub mod sweep;
@@ -44,8 +48,10 @@ pub(crate) mod testing;
 
 pub use backup::{Backup, CatalogError, Listed, Moment, Unreadable};
 pub use chain::{Base, Chain, ChainError, ChainTraits, Foundation, Foundations, FullDue};
+pub use deletion::Deletion;
 pub use layout::{BackupKind, namespace_folder, run_folder};
 pub use listing::Catalog;
+pub use pins::PIN_FILE;
 pub use retention::expired;
 pub use suspects::{MARK_FILE, Misdated};
 pub use sweep::{Swept, Unfinished};

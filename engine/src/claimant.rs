@@ -1,4 +1,4 @@
-//! Who writes to a folder: what a crash left is told from what somebody still writes.
+//! The process that writes to a folder, and whether it still runs.
 
 use std::fmt;
 
@@ -34,20 +34,39 @@ impl Claimant {
         Some(Self { boot, space, process, since })
     }
 
-    /// Whether the process has surely ended: it was one of this system, and there it is no more.
-    pub(crate) fn is_gone(&self) -> bool {
-        let Some(this) = Self::this() else { return false };
+    /// What can be known here of the process.
+    pub(crate) fn life(&self) -> Life {
+        let Some(this) = Self::this() else { return Life::Unknown };
         if (&this.boot, &this.space) != (&self.boot, &self.space) {
-            return false;
+            return Life::Unknown;
         }
         match state(self.process) {
-            // One that has ended may wait for its parent.
-            Some((state, since)) => since != self.since || matches!(state.as_str(), "Z" | "X"),
+            Some((_, since)) if since != self.since => Life::Ended,
+            Some((state, _)) => match state.as_str() {
+                // One that has ended may wait for its parent.
+                "Z" | "X" => Life::Ended,
+                // One that is stopped may be forever.
+                "T" | "t" => Life::Unknown,
+                _ => Life::Running,
+            },
             // Processes of others may be hidden.
-            None => Pid::from_raw(self.process)
-                .is_some_and(|pid| test_kill_process(pid) == Err(rustix::io::Errno::SRCH)),
+            None => match Pid::from_raw(self.process).map(test_kill_process) {
+                Some(Err(rustix::io::Errno::SRCH)) => Life::Ended,
+                _ => Life::Unknown,
+            },
         }
     }
+}
+
+/// What can be known of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Life {
+    /// It is one of this system, and runs.
+    Running,
+    /// It was one of this system, and has ended.
+    Ended,
+    /// It is one of another system, or is stopped.
+    Unknown,
 }
 
 impl fmt::Display for Claimant {
@@ -77,22 +96,29 @@ mod tests {
         let this = Claimant::this().unwrap();
         let again = Claimant::at_the_end_of(&format!("written here by {this}\n")).unwrap();
         assert_eq!(again, this);
-        assert!(!this.is_gone());
-        assert!(Claimant { since: this.since + 1, ..this.clone() }.is_gone(), "its number was used again");
-        assert!(!Claimant { boot: "other".into(), process: i32::MAX, ..this.clone() }.is_gone());
-        assert!(!Claimant { space: "pid:[1]".into(), process: i32::MAX, ..this.clone() }.is_gone());
+        assert_eq!(this.life(), Life::Running);
+        let reused = Claimant { since: this.since + 1, ..this.clone() };
+        assert_eq!(reused.life(), Life::Ended, "its number was used again");
+        for (boot, space) in [("other", &*this.space), (&*this.boot, "pid:[1]")] {
+            let other = Claimant { boot: boot.into(), space: space.into(), process: i32::MAX, since: 1 };
+            assert_eq!(other.life(), Life::Unknown);
+        }
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let claimant =
             Claimant { process: child.id() as i32, since: state(child.id() as i32).unwrap().1, ..this };
-        assert!(!claimant.is_gone());
+        let becomes = |life| {
+            (0..1000).any(|_| {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+                claimant.life() == life
+            })
+        };
+        assert!(becomes(Life::Running));
+        rustix::process::kill_process(Pid::from_child(&child), rustix::process::Signal::STOP).unwrap();
+        assert!(becomes(Life::Unknown));
         child.kill().unwrap();
-        let ended = (0..1000).any(|_| {
-            std::thread::sleep(std::time::Duration::from_millis(10));
-            claimant.is_gone()
-        });
-        assert!(ended, "nobody has waited for it yet");
+        assert!(becomes(Life::Ended), "its parent has not waited for it yet");
         child.wait().unwrap();
-        assert!(claimant.is_gone());
+        assert!(becomes(Life::Ended));
         for text in ["", "a backup that began at some time is being written here\n", "a b c d"] {
             assert_eq!(Claimant::at_the_end_of(text), None);
         }

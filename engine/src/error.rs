@@ -156,10 +156,16 @@ pub enum EngineError {
         /// What is there instead.
         what: String,
     },
-    /// What was written was deleted while it was written.
+    /// What is to be read is being deleted.
+    #[error("{folder} is being deleted")]
+    Deleting {
+        /// The folder.
+        folder: String,
+    },
+    /// Another process took the folder, or deleted it.
     #[error(
-        "{folder} was given up while it was written: its in-progress object is gone or another's; do two services back up \
-         the same routine?"
+        "{folder} was taken by another process while it was written: its in-progress object is gone, or was not renewed for \
+         a lease; do two services back up the same routine?"
     )]
     Taken {
         /// The folder.

@@ -1,6 +1,6 @@
 //! The folder that a run writes to: claimed, filled, published or cleaned up.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,53 +10,17 @@ use abs_storage::{Listing, ObjectInfo, ObjectPath, Storage};
 use chrono::{DateTime, Utc};
 
 use crate::checkpoint::{CHECKPOINTS, Checkpoint, RunOptions, Step, start_text};
-use crate::claim::{claim_name, claim_number, latest_claim, look, read_claim};
-use crate::claimant::Claimant;
+use crate::claim::{LEFTOVER, Owner, Standing, claim_name, claim_number, latest_claim, look};
 use crate::error::EngineError;
 use crate::files::is_data;
 use crate::manifest::{FileEntry, MANIFEST_FILE, Manifest, is_manifest, seal};
 use crate::metadata::{METADATA_FILE, Metadata};
+use crate::own_claim::{ClaimPaths, OwnClaim};
 use crate::plan::BackupPlan;
 use crate::sums::hex;
 
-/// The numbers of this process's folders that are in use.
-static IN_USE: Mutex<BTreeSet<u64>> = Mutex::new(BTreeSet::new());
-
-/// The number of a folder in use, of no other in this process.
-#[derive(Debug)]
-struct Number(u64);
-
-impl Number {
-    fn new() -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let number = NEXT.fetch_add(1, Relaxed);
-        IN_USE.lock().unwrap_or_else(PoisonError::into_inner).insert(number);
-        Self(number)
-    }
-}
-
-impl Drop for Number {
-    fn drop(&mut self) {
-        IN_USE.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
-    }
-}
-
-/// Whether a claim is one of this process that stands for nothing any more: of an attempt that could not clean up when its
-/// storage failed.
-fn is_left_over(text: &str) -> bool {
-    let number = text.split_once(", number ").and_then(|(_, rest)| rest.split(' ').next()?.parse().ok());
-    let this = Claimant::this().is_some_and(|this| Claimant::at_the_end_of(text) == Some(this));
-    let used = |number| IN_USE.lock().unwrap_or_else(PoisonError::into_inner).contains(&number);
-    this && number.is_some_and(|number| !used(number))
-}
-
 fn has_metadata(objects: &[ObjectInfo]) -> bool {
     objects.iter().any(|object| object.path.name() == METADATA_FILE)
-}
-
-/// Whether a claim stands for nothing any more; `gone` says whether those of other processes may, too.
-fn is_free(text: &str, gone: bool) -> bool {
-    is_left_over(text) || (gone && Claimant::at_the_end_of(text).is_some_and(|claimant| claimant.is_gone()))
 }
 
 /// The files of a run that are there for good.
@@ -66,6 +30,8 @@ struct Sealed {
     saved: Vec<FileEntry>,
     /// The others, with the number of checkpoints begun before them.
     fresh: Vec<(u64, FileEntry)>,
+    /// The number of checkpoints that were to hold files, whether they could be written or not.
+    offered: u64,
 }
 
 /// The folder of one run.
@@ -73,16 +39,11 @@ struct Sealed {
 pub(crate) struct RunFolder {
     pub storage: Arc<dyn Storage>,
     pub path: ObjectPath,
-    claim: ObjectPath,
-    /// What the claim says: no other says the same.
-    text: String,
-    _number: Number,
+    claim: Arc<OwnClaim>,
     /// Files that are there, or are about to be, and their sizes; `None` when the folder is not ours any more.
     visible: Mutex<Option<Vec<(ObjectPath, u64)>>>,
     /// The id of the run.
     run: String,
-    /// 1 for the first attempt at the run, and one more for each that went on.
-    pub generation: u32,
     /// The files that are there for good.
     sealed: Mutex<Sealed>,
     /// Checkpoints begun.
@@ -105,7 +66,7 @@ impl RunFolder {
         plan: &BackupPlan,
     ) -> Result<Option<Checkpoint>, EngineError> {
         let (Listing { objects, .. }, claim) = look(&**storage, path).await?;
-        if !claim.is_some_and(|(_, text)| is_free(&text, plan.continues)) {
+        if !claim.is_some_and(|(_, text)| plan.owner.assess(&text).is_free(plan.continues)) {
             return Ok(None);
         }
         let saved = Checkpoint::load(storage, path, plan.encryption.as_ref()).await?;
@@ -124,67 +85,67 @@ impl RunFolder {
         plan: &BackupPlan,
     ) -> Result<Self, EngineError> {
         let (listing, before) = look(&**storage, path).await?;
-        let before = before.map(|(number, text)| (number, is_free(&text, plan.continues), text));
-        let is_ours = before.as_ref().is_some_and(|(_, _, text)| is_left_over(text));
+        let before = before.map(|(number, text)| (number, plan.owner.assess(&text)));
+        let is_ours = matches!(before, Some((_, Standing::LeftOver)));
+        let not_empty = || EngineError::NotEmpty { folder: place(&**storage, path) };
         if !is_ours && has_metadata(&listing.objects) {
-            // Whoever claimed it has finished it.
-            return Err(EngineError::NotEmpty { folder: place(&**storage, path) });
+            // The process that claimed it has finished it.
+            return Err(not_empty());
         }
-        let generation = match (&before, checkpoint) {
-            (Some((before, true, _)), Some(_)) => before + 1,
-            _ => 1,
+        // A folder in use is not even touched.
+        let generation = match before {
+            Some((number, standing)) if standing.is_free(plan.continues) => number.saturating_add(1),
+            Some((_, Standing::Free)) => {
+                return Err(EngineError::LeftOver { folder: place(&**storage, path) });
+            }
+            Some(_) => return Err(EngineError::Claimed { folder: place(&**storage, path) }),
+            None if listing == Listing::default() => 1,
+            None => return Err(not_empty()),
         };
-        let number = Number::new();
-        let by = Claimant::this().map(|claimant| format!(" by {claimant}")).unwrap_or_default();
-        let began = created.to_rfc3339();
+        let run = checkpoint.map_or_else(random_id, |saved| Ok(saved.run.clone()))?;
+        let paths = claim_paths(path, generation)?;
+        let purpose = format!("a backup that began at {} is being written here", created.to_rfc3339());
+        let claim = OwnClaim::make(storage, paths, &purpose, &plan.owner).await?;
+        let claim = claim.ok_or_else(|| EngineError::Claimed { folder: place(&**storage, path) })?;
         let folder = Self {
             storage: Arc::clone(storage),
             path: path.clone(),
-            claim: join(path, &claim_name(generation))?,
-            text: format!("a backup that began at {began} is being written here, number {} {by}\n", number.0),
-            _number: number,
-            visible: Mutex::default(),
-            run: checkpoint.map_or_else(run_id, |saved| Ok(saved.run.clone()))?,
-            generation,
+            claim,
+            visible: Mutex::new(Some(Vec::new())),
+            run,
             sealed: Mutex::default(),
             epoch: AtomicU64::new(0),
             next_step: AtomicU64::new(0),
             publishing: tokio::sync::Mutex::default(),
             putting: AtomicBool::new(false),
         };
-        let not_empty = || EngineError::NotEmpty { folder: place(&**storage, path) };
-        // A folder in use is not even touched.
-        match (before, checkpoint) {
-            (Some((_, true, _)), Some(saved)) => {
-                if !storage.put_if_absent(&folder.claim, folder.text.as_bytes()).await? {
-                    return Err(EngineError::Claimed { folder: place(&**storage, path) });
-                }
-                if !is_ours && has_metadata(&storage.list(path, false).await?.objects) {
-                    // Another process has continued and finished it since it was looked at.
-                    storage.delete_prefix(&folder.claim).await?;
-                    return Err(not_empty());
-                }
-                *folder.visible() = Some(Vec::new());
-                folder.take_over(saved, plan, !is_ours).await?;
-                return Ok(folder);
-            }
-            (Some((_, true, _)), None) => wipe(&**storage, path).await?,
-            (Some((_, false, text)), _) => return Err(folder.claimed(&text)),
-            (None, _) if listing == Listing::default() => {}
-            (None, _) => return Err(not_empty()),
-        }
-        if !storage.put_if_absent(&folder.claim, folder.text.as_bytes()).await? {
+        // Another process may have been here, and have ended, between the look and the claim.
+        let Listing { objects, folders } = storage.list(path, false).await?;
+        let is_new = generation == 1;
+        let has_others =
+            !folders.is_empty() || objects.iter().any(|found| found.path != folder.claim.paths.own);
+        if (!is_ours && has_metadata(&objects)) || (is_new && has_others) {
+            folder.release().await;
             return Err(not_empty());
         }
-        *folder.visible() = Some(Vec::new());
-        // Somebody may have been here, and gone, between the look and the claim.
-        match folder.holds_only(Some(&folder.claim)).await {
-            Ok(true) => Ok(folder),
-            other => {
-                folder.discard().await;
-                other.and(Err(not_empty()))
-            }
+        match checkpoint {
+            Some(saved) => folder.take_over(saved, plan, !is_ours).await?,
+            None if is_new => {}
+            None => wipe(&**storage, path, Some(&folder.claim.paths.own)).await?,
         }
+        Ok(folder)
+    }
+
+    /// The number of its claim: 1 for the first one.
+    pub(crate) fn generation(&self) -> u32 {
+        self.claim.paths.number
+    }
+
+    /// Gives up the claim, and nothing else.
+    async fn release(&self) {
+        *self.visible() = None;
+        self.claim.end().await;
+        let _ = self.storage.delete_prefix(&self.claim.paths.own).await;
     }
 
     /// Goes on with what an earlier attempt left: what the checkpoints do not hold is deleted.
@@ -214,7 +175,7 @@ impl RunFolder {
         }
         self.sealed().saved.clone_from(&saved.files);
         self.next_step.store(saved.last + 1, Relaxed);
-        self.put_step(&Step::takeover(self.generation, continued), plan.encryption.as_ref()).await
+        self.put_step(&Step::takeover(self.generation(), continued), plan.encryption.as_ref()).await
     }
 
     /// Writes what the run is; from then on checkpoints can be written.
@@ -225,7 +186,7 @@ impl RunFolder {
     ) -> Result<(), EngineError> {
         let _publishing = self.publishing.lock().await;
         let text = start_text(&self.run, options, key)?;
-        self.put(&format!("{CHECKPOINTS}/0.json"), text.as_bytes()).await?;
+        self.put_new(&format!("{CHECKPOINTS}/0.json"), text.as_bytes()).await?;
         self.next_step.store(1, Relaxed);
         Ok(())
     }
@@ -234,7 +195,8 @@ impl RunFolder {
     pub(crate) async fn put_step(&self, step: &Step, key: Option<&EncryptionKey>) -> Result<(), EngineError> {
         let _publishing = self.publishing.lock().await;
         let number = self.next_step.load(Relaxed);
-        self.put(&format!("{CHECKPOINTS}/{number}.json"), seal(step, key)?.as_bytes()).await?;
+        self.claim.check().await?;
+        self.put_new(&format!("{CHECKPOINTS}/{number}.json"), seal(step, key)?.as_bytes()).await?;
         self.next_step.store(number + 1, Relaxed);
         Ok(())
     }
@@ -256,7 +218,8 @@ impl RunFolder {
 
     /// The files up to this epoch that no checkpoint holds.
     pub(crate) fn sealed_until(&self, epoch: u64) -> Vec<FileEntry> {
-        let sealed = self.sealed();
+        let mut sealed = self.sealed();
+        sealed.offered = sealed.offered.max(epoch + 1);
         sealed.fresh.iter().filter(|(of, _)| *of <= epoch).map(|(_, file)| file.clone()).collect()
     }
 
@@ -275,23 +238,14 @@ impl RunFolder {
         (files().map(|file| file.records).sum(), files().map(|file| file.size).sum(), files().count() as u64)
     }
 
+    /// The files that are there for good.
+    fn files(&self) -> Vec<FileEntry> {
+        let sealed = self.sealed();
+        sealed.saved.iter().chain(sealed.fresh.iter().map(|(_, file)| file)).cloned().collect()
+    }
+
     fn sealed(&self) -> MutexGuard<'_, Sealed> {
         self.sealed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn holds_only(&self, object: Option<&ObjectPath>) -> Result<bool, EngineError> {
-        let listing = self.storage.list(&self.path, false).await?;
-        Ok(listing.folders.is_empty() && listing.objects.iter().all(|found| Some(&found.path) == object))
-    }
-
-    /// Why a folder with another's claim cannot be taken.
-    fn claimed(&self, text: &str) -> EngineError {
-        let folder = place(&*self.storage, &self.path);
-        if Claimant::at_the_end_of(text).is_some_and(|claimant| claimant.is_gone()) {
-            EngineError::LeftOver { folder }
-        } else {
-            EngineError::Claimed { folder }
-        }
     }
 
     /// Notes a file of this size that is about to appear, to be deleted if the run fails.
@@ -317,28 +271,28 @@ impl RunFolder {
     ) -> Result<(), EngineError> {
         let _publishing = self.publishing.lock().await;
         let yaml = metadata.to_yaml().map_err(|e| EngineError::Plan(format!("{METADATA_FILE}: {e}")))?;
-        let Sealed { mut saved, fresh } = std::mem::take(&mut *self.sealed());
-        saved.extend(fresh.into_iter().map(|(_, file)| file));
-        let (manifest, beside) = Manifest::new(self.run.clone(), yaml, saved);
+        let (manifest, beside) = Manifest::new(self.run.clone(), yaml, self.files());
         let sealed = seal(&manifest, key)?;
-        // Whoever took the claim for abandoned has deleted what it stood for.
-        if read_claim(&*self.storage, &self.claim).await?.as_ref() != Some(&self.text) {
-            *self.visible() = None;
-            return Err(EngineError::Taken { folder: place(&*self.storage, &self.path) });
-        }
+        self.claim.confirm().await?;
         self.check_files(&manifest.files).await?;
         for (name, bytes) in &beside {
-            self.put(name, bytes).await?;
+            self.put_new(name, bytes).await?;
         }
-        self.put(MANIFEST_FILE, sealed.as_bytes()).await?;
+        self.put_new(MANIFEST_FILE, sealed.as_bytes()).await?;
         let yaml = Manifest::metadata_text(&manifest.metadata, sealed.as_bytes());
-        self.put(METADATA_FILE, yaml.as_bytes()).await?;
+        self.put_new(METADATA_FILE, yaml.as_bytes()).await?;
+        self.claim.end().await;
         // The backup is whole with them too.
         let _ = self.storage.delete_prefix(&join(&self.path, CHECKPOINTS)?).await;
-        for number in 1..=self.generation {
+        for number in 1..=self.generation() {
             let _ = self.storage.delete_prefix(&join(&self.path, &claim_name(number))?).await;
         }
         Ok(())
+    }
+
+    /// Why the folder is not this process's any more, if another one is known to have it.
+    pub(crate) async fn taken(&self) -> Option<EngineError> {
+        self.claim.check().await.err().filter(|e| matches!(e, EngineError::Taken { .. }))
     }
 
     /// Whether it holds what the run made and has not given up.
@@ -351,13 +305,22 @@ impl RunFolder {
         *self.visible() = None;
     }
 
-    async fn put(&self, name: &str, content: &[u8]) -> Result<(), EngineError> {
+    /// Writes an object that no other process can have written while this one has the folder.
+    async fn put_new(&self, name: &str, content: &[u8]) -> Result<(), EngineError> {
         let path = join(&self.path, name)?;
         self.note(path.clone(), content.len() as u64);
         self.putting.store(true, Relaxed);
-        let put = self.storage.put(&path, content).await;
+        let put = async {
+            if !self.storage.put_if_absent(&path, content).await? {
+                // Either this process wrote it and did not learn of it, or it does not have the folder any more.
+                self.claim.confirm().await?;
+                self.storage.put(&path, content).await?;
+            }
+            Ok(())
+        };
+        let put = put.await;
         self.putting.store(false, Relaxed);
-        Ok(put?)
+        put
     }
 
     /// Whether a small object is on its way; it is waited for before anything is deleted.
@@ -369,9 +332,8 @@ impl RunFolder {
     /// by a tool that knows no manifest would take them for a part of the backup.
     async fn check_files(&self, files: &[FileEntry]) -> Result<(), EngineError> {
         let objects = self.storage.list(&self.path, false).await?.objects;
-        if latest_claim(&objects).is_some_and(|(number, _)| number > self.generation) {
-            *self.visible() = None;
-            return Err(EngineError::Taken { folder: place(&*self.storage, &self.path) });
+        if latest_claim(&objects).is_some_and(|(number, _)| number > self.generation()) {
+            return Err(self.claim.lose().await);
         }
         let mut sizes: HashMap<_, _> = objects.into_iter().map(|object| (object.path, object.size)).collect();
         for file in files {
@@ -394,8 +356,20 @@ impl RunFolder {
     pub(crate) async fn discard(&self) {
         let _publishing = self.publishing.lock().await;
         let Some(visible) = self.visible().take() else { return };
+        match self.claim.check().await {
+            Ok(()) => self.claim.end().await,
+            Err(EngineError::Taken { .. }) => {
+                // The rest is the other process's: it may continue from the checkpoints.
+                for path in self.uncommitted(visible) {
+                    let _ = self.storage.delete_prefix(&path).await;
+                }
+                return;
+            }
+            // It is not known whose the folder is.
+            Err(_) => return,
+        }
         if !self.path.is_root() {
-            let _ = wipe(&*self.storage, &self.path).await;
+            let _ = wipe(&*self.storage, &self.path, None).await;
             return;
         }
         // In the root of a storage others may have put something meanwhile. metadata.yaml, should it be there, must not outlive
@@ -404,35 +378,68 @@ impl RunFolder {
         let named = |name: String| self.path.join(&name).ok();
         // Without its checkpoints nothing continues the rest, should the deletion end in between.
         let first = [METADATA_FILE, CHECKPOINTS].map(str::to_owned).into_iter().filter_map(named);
-        let claims = (1..=self.generation).map(claim_name).filter_map(named);
+        let claims = (1..=self.generation()).map(claim_name).filter_map(named);
         for path in first.chain(files).chain(claims) {
             if self.storage.delete_prefix(&path).await.is_err() {
                 return;
             }
         }
     }
+
+    /// Of these objects the files of this attempt that no checkpoint can hold.
+    fn uncommitted(&self, visible: Vec<(ObjectPath, u64)>) -> Vec<ObjectPath> {
+        let sealed = self.sealed();
+        let offered = sealed.fresh.iter().filter(|(epoch, _)| *epoch < sealed.offered).map(|(_, file)| file);
+        let committed: HashSet<_> = sealed.saved.iter().chain(offered).map(|file| &*file.name).collect();
+        let files = visible.into_iter().map(|(path, _)| path).filter(is_data);
+        files.filter(|path| !committed.contains(path.name())).collect()
+    }
 }
 
-/// Deletes what a failed attempt of this process left in the folder of a backup for another one, if there is anything; with
-/// `continues` also what a process left that has ended.
+/// Deletes what a failed attempt of this process left in the folder of a backup for another one, if there is anything; for a
+/// plan that `continues` also what a process left that has ended.
 pub async fn discard(
     storage: &Arc<dyn Storage>,
     folder: &ObjectPath,
-    continues: bool,
+    plan: &BackupPlan,
 ) -> Result<(), EngineError> {
     let (Listing { objects, .. }, claim) = look(&**storage, folder).await?;
-    match claim {
-        Some((_, text)) if is_left_over(&text) || (is_free(&text, continues) && !has_metadata(&objects)) => {
-            wipe(&**storage, folder).await
-        }
-        Some(_) | None => Ok(()),
+    let Some((number, text)) = claim else { return Ok(()) };
+    let standing = plan.owner.assess(&text);
+    let is_whole = has_metadata(&objects) && standing != Standing::LeftOver;
+    if is_whole || !standing.is_free(plan.continues) {
+        return Ok(());
     }
+    // Another process may take it at the same moment.
+    let next = number.saturating_add(1);
+    match OwnClaim::make(storage, claim_paths(folder, next)?, LEFTOVER, &plan.owner).await? {
+        None => Ok(()),
+        Some(claim) => {
+            claim.end().await;
+            wipe(&**storage, folder, None).await
+        }
+    }
+}
+
+/// How long the claim on a folder has to be observed before it is known whether its process still writes to it; none when
+/// that is known.
+pub async fn observe_claim(
+    storage: &dyn Storage,
+    folder: &ObjectPath,
+    owner: &Owner,
+) -> Result<Option<Duration>, EngineError> {
+    let (_, claim) = look(storage, folder).await?;
+    Ok(claim.and_then(|(_, text)| match owner.assess(&text) {
+        Standing::Observed(left) => Some(left),
+        Standing::LeftOver | Standing::Free | Standing::Held => None,
+    }))
 }
 
 /// When the unfinished backup in a folder began that can be continued by this plan.
 ///
 /// # Errors
-/// There is none, its process still writes it or cannot be known to have ended, or the plan is for something else. Or it is
+/// There is none, its process still writes it or cannot be known to have ended (which may take a lease), or the plan is for
+/// something else. Or it is
 /// whole: then what its process had no time to delete is deleted.
 pub async fn find_unfinished(
     storage: &Arc<dyn Storage>,
@@ -440,11 +447,19 @@ pub async fn find_unfinished(
     plan: &BackupPlan,
 ) -> Result<DateTime<Utc>, EngineError> {
     let place = || place(&**storage, folder);
-    let (Listing { objects, .. }, claim) = look(&**storage, folder).await?;
-    let (_, text) = claim.ok_or_else(|| EngineError::NothingToContinue { folder: place() })?;
-    if !is_free(&text, true) {
-        return Err(EngineError::Claimed { folder: place() });
-    }
+    let mut before = None;
+    let objects = loop {
+        let (Listing { objects, .. }, claim) = look(&**storage, folder).await?;
+        let claim = claim.ok_or_else(|| EngineError::NothingToContinue { folder: place() })?;
+        match plan.owner.assess(&claim.1) {
+            Standing::LeftOver | Standing::Free => break objects,
+            Standing::Observed(left) if before.as_ref().is_none_or(|before| *before == claim) => {
+                before = Some(claim);
+                tokio::time::sleep(left).await;
+            }
+            Standing::Observed(_) | Standing::Held => return Err(EngineError::Claimed { folder: place() }),
+        }
+    };
     if has_metadata(&objects) {
         // Its process ended when only these were left to delete.
         storage.delete_prefix(&join(folder, CHECKPOINTS)?).await?;
@@ -470,19 +485,25 @@ pub async fn find_unfinished(
     }
 }
 
-/// Deletes all that is in a folder, metadata.yaml first: should it be there, it must not outlive a file it speaks of.
-/// Of the root of a storage, where others may have put something, only what belongs to a backup.
-async fn wipe(storage: &dyn Storage, folder: &ObjectPath) -> Result<(), EngineError> {
+/// Deletes all that is in a folder `except` one object, metadata.yaml first: should it be there, it must not outlive a file it
+/// speaks of. Of the root of a storage, where others may have put something, only what belongs to a backup.
+async fn wipe(
+    storage: &dyn Storage,
+    folder: &ObjectPath,
+    except: Option<&ObjectPath>,
+) -> Result<(), EngineError> {
     storage.delete_prefix(&join(folder, METADATA_FILE)?).await?;
     // Without its checkpoints nothing continues the rest, should the deletion end here.
     storage.delete_prefix(&join(folder, CHECKPOINTS)?).await?;
-    if folder.is_root() {
-        for object in storage.list(folder, false).await?.objects {
-            let name = object.path.name();
-            let is_ours = is_data(&object.path) || is_manifest(name) || claim_number(name).is_some();
-            if is_ours {
-                storage.delete_prefix(&object.path).await?;
-            }
+    if folder.is_root() || except.is_some() {
+        let Listing { objects, folders } = storage.list(folder, false).await?;
+        let belongs = |path: &ObjectPath| {
+            let name = path.name();
+            !folder.is_root() || is_data(path) || is_manifest(name) || claim_number(name).is_some()
+        };
+        let paths = objects.into_iter().map(|object| object.path).chain(folders);
+        for path in paths.filter(|path| belongs(path) && Some(path) != except) {
+            storage.delete_prefix(&path).await?;
         }
     } else {
         storage.delete_prefix(folder).await?;
@@ -491,11 +512,18 @@ async fn wipe(storage: &dyn Storage, folder: &ObjectPath) -> Result<(), EngineEr
     Ok(())
 }
 
-/// The id of a run, of no other.
-fn run_id() -> Result<String, EngineError> {
+/// An id that no other is equal to, in 32 hexadecimal digits.
+///
+/// # Errors
+/// The system gives no random numbers.
+pub fn random_id() -> Result<String, EngineError> {
     let mut id = [0; 16];
     getrandom::fill(&mut id).map_err(|e| EngineError::Plan(format!("no random numbers: {e}")))?;
     Ok(hex(&id))
+}
+
+fn claim_paths(folder: &ObjectPath, number: u32) -> Result<ClaimPaths, EngineError> {
+    ClaimPaths::new(folder, number).map_err(|e| EngineError::Plan(e.to_string()))
 }
 
 pub(crate) fn join(folder: &ObjectPath, name: &str) -> Result<ObjectPath, EngineError> {
@@ -538,7 +566,7 @@ mod tests {
         assert!(storage.get(&file, 10).await.unwrap_err().is_not_found(), "what was left is gone");
         drop(again);
         let foreign = "a backup that began at 1 is being written here, number 0 by other pid:[1] 1 1\n";
-        storage.put(&path.join(&claim_name(1)).unwrap(), foreign.as_bytes()).await.unwrap();
+        storage.put(&path.join(&claim_name(9)).unwrap(), foreign.as_bytes()).await.unwrap();
         let error = RunFolder::claim(&storage, &path, DateTime::UNIX_EPOCH, None, &BackupPlan::new("test"))
             .await
             .unwrap_err();

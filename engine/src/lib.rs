@@ -40,9 +40,11 @@ mod manifest;
 mod metadata;
 mod nodes;
 mod outcome;
+mod own_claim;
 mod plan;
 mod progress;
 mod queue;
+mod reading;
 mod restore;
 mod restore_worker;
 mod rows;
@@ -54,13 +56,14 @@ mod verify;
 mod writer;
 
 pub use backup::{BackupReport, BackupRun};
+pub use claim::Owner;
 pub use error::EngineError;
 #[cfg(feature = "faults")]
 pub use fault::{Fault, FaultPoint};
 pub use files::{
     FileQueue, FileTask, FileTaskId, FoundBackup, FoundBackups, find_backups, find_metadata, namespace_of,
 };
-pub use folder::{discard, find_unfinished};
+pub use folder::{discard, find_unfinished, observe_claim, random_id};
 pub use inspect::{FileReport, FolderReport, inspect};
 pub use limits::{BackupLimits, NamespaceLimits, RestoreLimits};
 pub use links::{Folder, LinkError, links_of};
@@ -68,6 +71,7 @@ pub use metadata::{METADATA_FILE, Metadata};
 pub use plan::{BackupPlan, PartitionChoice, RestorePlan};
 pub use progress::{BackupProgress, BackupSnapshot, RestoreProgress, RestoreSnapshot};
 pub use queue::{Batch, BatchEnd, BatchId, NodeLoad, PartitionQueue};
+pub use reading::Reading;
 pub use restore::{ChainRestore, Link, RestoreReport};
 pub use restore_worker::RestoreWorker;
 pub use scanner::Scanner;

@@ -10,6 +10,7 @@ use abs_config::{
 use chrono::{DateTime, Utc};
 
 use crate::catalog::ChainTraits;
+use crate::claim::Owner;
 
 #[cfg(feature = "faults")]
 use crate::fault::Fault;
@@ -89,6 +90,8 @@ pub struct BackupPlan {
     pub checkpoint_interval: Duration,
     /// Continue the unfinished backup of a process that has ended, if the folder holds one.
     pub continues: bool,
+    /// What the claim on the folder says of this process.
+    pub owner: Owner,
     /// Records per second over the whole job; 0 for no limit.
     pub records_per_second: u32,
     /// Bytes written per second over the whole job; 0 for no limit.
@@ -135,6 +138,7 @@ impl BackupPlan {
             file_hash: FileHash::default(),
             checkpoint_interval: Duration::from_mins(1),
             continues: false,
+            owner: Owner::default(),
             records_per_second: 0,
             bandwidth: 0,
             socket_timeout: Duration::from_secs(10),

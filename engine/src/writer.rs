@@ -55,7 +55,7 @@ impl WriteJob {
     ) -> Result<AsbFile, EngineError> {
         let number = self.next_file.fetch_add(1, Relaxed);
         // What an earlier generation still writes must not replace a file of this one.
-        let name = match self.folder.generation {
+        let name = match self.folder.generation() {
             1 => format!("{prefix}_{}_{number}.asb", self.namespace),
             generation => format!("{prefix}_{}_{generation}-{number}.asb", self.namespace),
         };

@@ -8,7 +8,7 @@ use abs_cluster::ScanFilter;
 use abs_config::{
     Bandwidth, Compression, FileHash, Namespace, PartitionFilter, RecordRate, SizeMb, Timestamp,
 };
-use abs_engine::{BackupPlan, BackupReport, PartitionChoice};
+use abs_engine::{BackupPlan, BackupReport, Owner, PartitionChoice, observe_claim};
 use chrono::{DateTime, Utc};
 use clap::Args;
 use serde_json::json;
@@ -37,6 +37,10 @@ pub(super) struct Arguments {
     /// Milliseconds between checkpoints; 0 for none.
     #[arg(long, value_name = "MS", default_value_t = 60_000, value_parser = clap::value_parser!(u64).range(..=86_400_000))]
     checkpoint_interval: u64,
+    /// Milliseconds for which the claim on the folder holds; it is renewed ten times in this time. Then another process may
+    /// continue the backup.
+    #[arg(long, value_name = "MS", default_value_t = 60_000, value_parser = clap::value_parser!(u64).range(1000..=86_400_000))]
+    lease: u64,
     #[command(flatten)]
     place: OtherStorage,
     /// Only records of these sets, separated by commas.
@@ -161,6 +165,7 @@ impl Arguments {
             file_hash: self.file_hash,
             checkpoint_interval: Duration::from_millis(self.checkpoint_interval),
             continues: self.continue_.is_some(),
+            owner: Owner::new(None, Duration::from_millis(self.lease)),
             records_per_second: self.records_per_second.map_or(0, RecordRate::get),
             bandwidth: self.bandwidth.map_or(0, Bandwidth::bytes_per_second),
             socket_timeout: Duration::from_millis(self.socket_timeout),
@@ -178,6 +183,14 @@ pub(super) async fn run(mut arguments: Arguments) -> Result<(), Failure> {
     let Place { storage, path: folder, name } = arguments.place.folder(&directory, check_folder)?;
     let cancel = cancel_on_signal()?;
     let cluster = arguments.connect.connect(&cancel).await?;
+    if plan.continues
+        && let Ok(Some(left)) = observe_claim(&*storage, &folder, &plan.owner).await
+    {
+        let seconds = left.as_secs().max(1);
+        view::complain(&format!(
+            "{name} may still be written by another process: looking again in {seconds} s"
+        ));
+    }
     let start = StartBackup { cluster: cluster.clone(), storage, folder, plan };
     let result = job::back_up(start, cancel).await?;
     cluster.close().await;

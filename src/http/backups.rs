@@ -71,6 +71,10 @@ struct BackupDetails {
     compression: String,
     /// `NONE`, `AES128` or `AES256`.
     encryption: String,
+    /// It has a pin, so it is kept with what it builds on; absent when it has none.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
+    pinned: bool,
     /// What is wrong with it; absent when nothing is.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
@@ -101,6 +105,7 @@ impl BackupDetails {
             storage: storage.clone(),
             compression: metadata.compression.clone(),
             encryption: metadata.encryption.clone(),
+            pinned: backup.pinned,
             warnings: if backup.is_trusted() { Vec::new() } else { vec![SUSPECT.to_owned()] },
         }
     }
@@ -338,6 +343,7 @@ mod tests {
             run,
             written: std::time::SystemTime::UNIX_EPOCH,
             suspect: None,
+            pinned: false,
         };
         let local = LocalStorage { path: "backups".to_owned(), min_part_size: None };
         let storage = Storage { local_storage: Some(local), ..Storage::default() };

@@ -13,7 +13,7 @@ use utoipa_swagger_ui::Config;
 
 use super::endpoint::{Content, Endpoint, Tag};
 use super::errors::Failure;
-use super::{Api, backups, configuration, events, restores, system, verifications};
+use super::{Api, backups, configuration, events, restores, retention, system, verifications};
 
 /// All endpoints.
 fn endpoints() -> impl Iterator<Item = Endpoint> {
@@ -23,6 +23,7 @@ fn endpoints() -> impl Iterator<Item = Endpoint> {
         configuration::endpoints(),
         backups::endpoints(),
         verifications::endpoints(),
+        retention::endpoints(),
         restores::endpoints(),
         events::endpoints(),
     ];

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use abs_actors::{ConfigSource, Configuration, Service, SystemClock};
+use abs_engine::Owner;
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use slog::o;
@@ -75,7 +76,8 @@ impl Server {
         let configuration = Configuration::load(config, &std::collections::BTreeMap::new()).unwrap();
         let source = Arc::new(Memory(Mutex::new(config.to_owned())));
         let settings = configuration.settings().service.http.clone();
-        let service = Service { configuration, source: Arc::clone(&source) as Arc<dyn ConfigSource> };
+        let owner = Owner::default();
+        let service = Service { configuration, source: Arc::clone(&source) as Arc<dyn ConfigSource>, owner };
         let log = Logger::root(slog::Discard, o!());
         let supervisor =
             abs_actors::serve(Handle::current(), Arc::new(SystemClock), log.clone(), service).unwrap();

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use abs_actors::{Configuration, ReloadConfig, Service, Shutdown, SupervisorActor, SystemClock};
 use abs_config::{ServiceSettings, Settings, Warning};
+use abs_engine::Owner;
 use actix::Addr;
 use slog::{Logger, error, info, warn};
 use tokio::runtime::Handle;
@@ -125,7 +126,8 @@ impl Running {
         let state = StateDir::open(service.state_dir.as_deref(), file.as_deref(), &log);
         let settings = source.settings();
         warn_of(&log, &[], &settings.borrow().warnings);
-        let actors = Service { configuration, source };
+        let owner = Owner::new(state.as_ref().and_then(|state| state.owner_id(&log)), service.lease);
+        let actors = Service { configuration, source, owner };
         let supervisor = abs_actors::serve(Handle::current(), Arc::new(SystemClock), log.clone(), actors)?;
         let http = match http::serve(supervisor.clone(), &service.http, log.clone(), build) {
             Ok(http) => http,
@@ -182,6 +184,7 @@ impl Running {
                     for (key, changed) in [
                         ("http", service.0.http != service.1.http),
                         ("state-dir", service.0.state_dir != service.1.state_dir),
+                        ("lease", service.0.lease != service.1.lease),
                     ] {
                         if changed {
                             warn!(self.log, "service.{} has changed: that takes effect when the service is started again", key);

@@ -1,7 +1,7 @@
 //! The directory of what the service remembers over restarts, `service.state-dir`.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -13,6 +13,9 @@ const NAME: &str = "abs-state";
 const SYSTEM: &str = "/var/lib/abs";
 /// The file whose lock keeps other services out.
 const LOCK: &str = "lock";
+
+/// The file with the id of the service.
+const OWNER: &str = "owner-id";
 
 /// A state directory that this process alone uses, as long as this lives.
 #[derive(Debug)]
@@ -67,14 +70,42 @@ impl StateDir {
         Ok(Self { path, _lock: lock })
     }
 
+    /// The id of the services that have used this directory, one after the other: what a claim with it stands for has ended
+    /// when this service starts. It is made at first. `None`, with a warning in the log, when that fails.
+    pub fn owner_id(&self, log: &Logger) -> Option<String> {
+        let file = self.file(OWNER);
+        match std::fs::read_to_string(&file) {
+            Ok(id) if is_owner_id(id.trim()) => return Some(id.trim().to_owned()),
+            // An empty one is left when the machine failed while it was made.
+            Ok(_) => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => {
+                warn!(log, "the owner id cannot be read"; "file" => %file.display(), "error" => %e);
+                return None;
+            }
+        }
+        let made = abs_engine::random_id().map_err(io::Error::other).and_then(|id| {
+            let mut text =
+                OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&file)?;
+            text.write_all(id.as_bytes())?;
+            text.sync_all()?;
+            Ok(id)
+        });
+        made.inspect_err(
+            |e| warn!(log, "the owner id cannot be written"; "file" => %file.display(), "error" => %e),
+        )
+        .ok()
+    }
+
     /// The path of a file in it.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "what is remembered comes with the changes that follow")
-    )]
     pub fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
+}
+
+/// Whether a text is an owner id, and no part of one.
+fn is_owner_id(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 #[cfg(test)]
@@ -110,6 +141,22 @@ mod tests {
         assert!(open(Some(&path), None).is_none());
         drop(state);
         open(Some(&path), None).unwrap();
+    }
+
+    /// Protects: a service has the same id after a restart, another one has another, and a damaged one is made anew.
+    #[test]
+    fn the_owner_id_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Logger::root(slog::Discard, slog::o!());
+        let id = |name: &str| open(Some(&folder.path().join(name)), None).unwrap().owner_id(&log).unwrap();
+        let first = id("a");
+        assert!(is_owner_id(&first));
+        assert_eq!(id("a"), first);
+        assert_ne!(id("b"), first);
+        std::fs::write(folder.path().join("a").join(OWNER), &first[..7]).unwrap();
+        let second = id("a");
+        assert!(is_owner_id(&second) && second != first);
+        assert_eq!(id("a"), second);
     }
 
     /// Protects: a service without a usable directory starts all the same.

@@ -197,7 +197,7 @@ async fn single(start: StartBackup, steps: &Steps<Backup>) -> Result<BackupRepor
     let place = Place { cluster, storage, folder };
     let result = attempt(steps, &place, &plan, created, &limits).await;
     if result.is_err() && !steps.cancel.is_cancelled() && !plan.continues {
-        place.discard(steps, false).await;
+        place.discard(steps, &plan).await;
     }
     result
 }
@@ -305,7 +305,7 @@ impl RoutineRun {
                 };
                 let result = run.with_retries(&steps, &Step::Namespace(plan.namespace.clone()), work).await;
                 if result.is_err() && !steps.cancel.is_cancelled() {
-                    place.discard(&steps, run.continues).await;
+                    place.discard(&steps, &plan).await;
                 }
                 if let Err(e) = &result
                     && !matches!(e, RunError::Engine(EngineError::Canceled))

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use abs_engine::catalog::{Backup, BackupKind};
+use abs_storage::ObjectPath;
 use actix::Message;
 use chrono::{DateTime, Utc};
 
@@ -27,6 +28,32 @@ pub struct TriggerBackup {
 pub struct CancelBackups {
     /// The routine.
     pub routine: String,
+}
+
+/// Pins the backups that a routine began at a time, or takes their pin away: what is pinned is kept, with what it builds on.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), RequestError>")]
+pub struct PinBackup {
+    /// The routine.
+    pub routine: String,
+    /// When the run began, in milliseconds since 1970.
+    pub timestamp: i64,
+    /// Whether it is to have a pin.
+    pub pinned: bool,
+}
+
+/// Deletes the backups that a routine began at a time; the answer is the folders of the runs that are gone.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<Vec<ObjectPath>, RequestError>")]
+pub struct DeleteBackup {
+    /// The routine.
+    pub routine: String,
+    /// When the run began, in milliseconds since 1970.
+    pub timestamp: i64,
+    /// Delete those that build on it, too.
+    pub cascade: bool,
+    /// Only answer what would be deleted.
+    pub dry_run: bool,
 }
 
 /// Asks what a routine is doing, did last and will do next.

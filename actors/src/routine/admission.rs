@@ -103,6 +103,9 @@ impl RoutineActor {
         if self.settings.disabled {
             return Err("the routine is disabled");
         }
+        if self.deletions > 0 {
+            return Err("a backup is being deleted");
+        }
         let concurrent = self.settings.policy.concurrent_incremental;
         check(kind, self.full.is_busy(), self.incremental.is_busy(), concurrent)
     }

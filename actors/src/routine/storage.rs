@@ -7,9 +7,9 @@ use abs_engine::catalog::{BackupKind, CatalogError, Swept, Unfinished};
 use abs_storage::ObjectPath;
 use actix::{ActorFutureExt as _, AsyncContext as _, Context, WrapFuture as _};
 use chrono::{DateTime, TimeDelta, Utc};
-use slog::{error, info, warn};
+use slog::{info, warn};
 
-use super::{ApplyRetention, RoutineActor, folder};
+use super::{RoutineActor, folder};
 use crate::suspects::{latest_true, mark_suspects};
 
 /// What was made last.
@@ -92,23 +92,28 @@ impl RoutineActor {
         })));
     }
 
-    /// Continues what a crash interrupted, and deletes what else it left behind.
+    /// Continues what a crash interrupted, and deletes what else it left behind. While it is not known whether a process on
+    /// another machine has ended, that is repeated.
     pub(super) fn sweep(&self, context: &mut Context<Self>) {
         let catalog = self.shared.catalogs.of(&self.settings.storage);
         let (settings, log) = (Arc::clone(&self.settings), self.log.clone());
         let swept = self.shared.runtime.spawn(async move {
             let keeps = |run: &Unfinished| is_worth_continuing(&settings, run);
-            let Swept { deleted, unfinished, result } = catalog.sweep(&settings.name, keeps).await;
+            let Swept { deleted, unfinished, again_in, result } = catalog.sweep(&settings.name, keeps).await;
             for folder in deleted {
                 info!(log, "deleted what a crash left of a backup"; "folder" => %folder);
             }
             if let Err(e) = result {
                 warn!(log, "what a crash may have left is still there"; "error" => %e);
             }
-            unfinished
+            (unfinished, again_in)
         });
-        context.spawn(swept.into_actor(self).map(|unfinished, actor, context| {
-            for Unfinished { kind, created, run, .. } in unfinished.unwrap_or_default() {
+        context.spawn(swept.into_actor(self).map(|swept, actor, context| {
+            let (unfinished, again_in) = swept.unwrap_or_default();
+            if let Some(wait) = again_in {
+                context.run_later(wait, |actor, context| actor.sweep(context));
+            }
+            for Unfinished { kind, created, run, .. } in unfinished {
                 // Another one may have begun meanwhile, or the routine been disabled.
                 let Err(reason) = actor.check(kind) else {
                     actor.continue_run(kind, created, context);
@@ -117,7 +122,7 @@ impl RoutineActor {
                 warn!(actor.log, "an interrupted backup is deleted"; "folder" => %run, "reason" => reason);
                 let (catalog, log) = (actor.shared.catalogs.of(&actor.settings.storage), actor.log.clone());
                 actor.shared.runtime.spawn(async move {
-                    if let Err(e) = catalog.remove_run(&run).await {
+                    if let Err(e) = catalog.remove_unfinished(&run).await {
                         warn!(log, "it could not be deleted"; "error" => %e);
                     }
                 });
@@ -145,41 +150,5 @@ impl RoutineActor {
         for lane in [&mut self.full, &mut self.incremental] {
             lane.last = lane.last.filter(|last| *last <= latest);
         }
-    }
-
-    /// Deletes what the policy keeps no longer. Never while a restore of this routine reads: the supervisor says when it
-    /// has ended.
-    pub(super) fn retain(&mut self, context: &Context<Self>) {
-        let routine = self.settings.name.clone();
-        let lock = self.shared.readers.of(&routine).try_write_owned();
-        self.memory().retention_due = lock.is_err();
-        let Ok(alone) = lock else { return };
-        let catalog = self.shared.catalogs.of(&self.settings.storage);
-        let (retention, log) = (self.settings.policy.retention, self.log.clone());
-        let latest = latest_true(&self.settings, self.shared.clock.now());
-        // A run that goes on has no metadata.yaml yet, as what a crash leaves has none.
-        let runs = self.full.runs.iter().chain(&self.incremental.runs);
-        let in_use: Vec<_> = runs.filter_map(|run| run.folder.clone()).collect();
-        let routine_actor = context.address();
-        self.shared.runtime.spawn(async move {
-            // What is dated in the future would count as the newest for ever.
-            let applied = match mark_suspects(&catalog, &routine, latest, &log).await {
-                Ok(_) => catalog.apply_retention(&routine, retention, &in_use).await,
-                Err(e) => Err(e),
-            };
-            match applied {
-                Ok(deleted) => {
-                    for run in deleted {
-                        info!(log, "deleted, as the retention policy says"; "backup" => %run);
-                    }
-                }
-                Err(e) => {
-                    error!(log, "retention failed; it is tried again after the next full backup"; "error" => %e);
-                }
-            }
-            drop(alone);
-            // A full backup that ended meanwhile found the lock taken.
-            routine_actor.do_send(ApplyRetention);
-        });
     }
 }

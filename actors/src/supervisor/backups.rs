@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use abs_config::RoutineSettings;
 use abs_engine::catalog::{BackupKind, CatalogError};
-use actix::{Handler, ResponseFuture};
+use abs_storage::ObjectPath;
+use actix::dev::ToEnvelope;
+use actix::{Context, Handler, Message, ResponseFuture};
 use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
 use futures_util::{StreamExt as _, stream};
@@ -15,10 +17,10 @@ use tokio::time::{Instant, timeout_at};
 use super::SupervisorActor;
 use super::system::reach;
 use crate::messages::{
-    BackupLists, CancelBackups, GetClusterConfiguration, GetRoutineState, ListBackups, RequestError,
-    RoutineBackups, RoutineState, TriggerBackup,
+    BackupLists, CancelBackups, DeleteBackup, GetClusterConfiguration, GetRoutineState, ListBackups,
+    PinBackup, RequestError, RoutineBackups, RoutineState, TriggerBackup,
 };
-use crate::routine::{CancelRuns, GetState, Trigger};
+use crate::routine::{CancelRuns, Delete, GetState, Pin, RoutineActor, Trigger};
 use crate::shared::Shared;
 
 /// How many routines of a storage are listed at the same time.
@@ -59,6 +61,54 @@ impl Handler<CancelBackups> for SupervisorActor {
     fn handle(&mut self, message: CancelBackups, _: &mut Self::Context) -> Self::Result {
         self.routine(&message.routine)?.actor.do_send(CancelRuns);
         Ok(())
+    }
+}
+
+impl Handler<PinBackup> for SupervisorActor {
+    type Result = Answer<()>;
+
+    fn handle(&mut self, message: PinBackup, _: &mut Self::Context) -> Self::Result {
+        let PinBackup { routine, timestamp, pinned } = message;
+        self.ask(routine, timestamp, |created| Pin { created, pinned })
+    }
+}
+
+impl Handler<DeleteBackup> for SupervisorActor {
+    type Result = Answer<Vec<ObjectPath>>;
+
+    fn handle(&mut self, message: DeleteBackup, _: &mut Self::Context) -> Self::Result {
+        let DeleteBackup { routine, timestamp, cascade, dry_run } = message;
+        self.ask(routine, timestamp, |created| Delete { created, cascade, dry_run })
+    }
+}
+
+impl SupervisorActor {
+    /// Asks a routine about the backups of a time.
+    fn ask<M, T>(
+        &self,
+        routine: String,
+        timestamp: i64,
+        message: impl FnOnce(DateTime<Utc>) -> M,
+    ) -> Answer<T>
+    where
+        M: Message<Result = Result<T, RequestError>> + Send + 'static,
+        T: Send + 'static,
+        RoutineActor: Handler<M>,
+        Context<RoutineActor>: ToEnvelope<RoutineActor, M>,
+    {
+        if self.stopping {
+            return refused(RequestError::Stopping);
+        }
+        let found = match self.routine(&routine) {
+            Ok(found) => found,
+            Err(e) => return refused(e),
+        };
+        let Some(created) = DateTime::<Utc>::from_timestamp_millis(timestamp) else {
+            let text = format!("timestamp: {timestamp} is beyond all times");
+            return refused(RequestError::Invalid(text));
+        };
+        let answer = found.actor.send(message(created));
+        Box::pin(async move { answer.await.map_err(|_| fallen(&routine))? })
     }
 }
 

@@ -32,6 +32,8 @@ pub struct Backup {
     /// When it was noticed, by the storage's clock, that `created` is later than the truth: the clock of the service was
     /// wrong. Such a backup is listed and can be restored by its folder, but belongs to no chain.
     pub suspect: Option<SystemTime>,
+    /// Whether a pin keeps its run.
+    pub pinned: bool,
 }
 
 impl Backup {
@@ -130,6 +132,40 @@ pub enum CatalogError {
     /// A backup was made without the configuration of its cluster.
     #[error("{run} holds no cluster configuration: its policy was without with-cluster-configuration")]
     NoConfiguration {
+        /// The folder of the run.
+        run: ObjectPath,
+    },
+    /// A run cannot be deleted: others build on it.
+    #[error(
+        "routine {routine}: {count} later {} on the backup of {time}, the first of {by}; cascade=true deletes {} as well",
+        if *.count == 1 { "backup builds" } else { "backups build" },
+        if *.count == 1 { "it" } else { "them" }
+    )]
+    BuiltOn {
+        /// The routine.
+        routine: String,
+        /// When it was made.
+        time: Moment,
+        /// When the first was made that builds on it.
+        by: Moment,
+        /// How many build on it.
+        count: usize,
+    },
+    /// A run cannot be deleted: it is pinned, or a pinned one builds on it.
+    #[error("{run} is not deleted: a pin keeps it")]
+    Pinned {
+        /// The folder of the run.
+        run: ObjectPath,
+    },
+    /// A run cannot be deleted: it is being read.
+    #[error("{run} is not deleted: a restore or a verification reads it")]
+    InUse {
+        /// The folder of the run.
+        run: ObjectPath,
+    },
+    /// A run cannot be pinned: it is being deleted.
+    #[error("{run} is being deleted")]
+    Deleting {
         /// The folder of the run.
         run: ObjectPath,
     },

@@ -334,6 +334,20 @@ impl Catalog {
     }
 }
 
+/// What a restore of a backup takes, of these.
+pub(super) fn chain_to(
+    routine: &str,
+    backup: &Backup,
+    fulls: &Listed,
+    incrementals: &Listed,
+) -> Result<Chain, ChainError> {
+    let own = |full: &&Backup| full.namespace() == backup.namespace() && full.created <= backup.created;
+    let full = fulls.backups.iter().filter(own).max_by_key(|full| full.created).cloned();
+    let fulls = Listed { backups: full.into_iter().collect(), unreadable: fulls.unreadable.clone() };
+    let namespace = backup.namespace();
+    History { routine, namespace, fulls: &fulls, incrementals, suspects: &[] }.chain(backup.created)
+}
+
 /// What is known of a namespace.
 struct History<'a> {
     routine: &'a str,

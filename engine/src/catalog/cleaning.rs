@@ -8,6 +8,7 @@ use abs_config::Retention;
 use abs_storage::ObjectPath;
 
 use super::listing::{Bare, RunFolder};
+use super::pins::pinned;
 use super::{Backup, BackupKind, Catalog, CatalogError, Result, expired};
 use crate::METADATA_FILE;
 use crate::checkpoint::CHECKPOINTS;
@@ -16,7 +17,7 @@ impl Catalog {
     /// Deletes what the policy keeps no longer (see [`expired`]), and what an earlier deletion or a failed run left
     /// behind that is older than the oldest full backup kept and that nobody claims. Returns the folders of the runs that are gone.
     ///
-    /// A run that holds one of the paths `in_use`, or lies in one, is left alone: name the keys of backups that are
+    /// What a pin keeps, or another process reads, stays. A run that holds one of the paths `in_use`, or lies in one, is left alone: name the keys of backups that are
     /// being restored and the folders of runs that go on. So is one with a backup that cannot be read, and every
     /// incremental one made since a full one that cannot be read.
     ///
@@ -54,7 +55,13 @@ impl Catalog {
             .map(|backup| &backup.run)
             .collect();
         let mut runs = expired(&fulls.listed.backups, &incrementals.listed.backups, retention);
-        runs.retain(|run| !unreadable.contains(run) && !since_doubt.contains(run) && !is_used(run, in_use));
+        let pins = pinned(&fulls.listed.backups, &incrementals.listed.backups);
+        runs.retain(|run| {
+            !unreadable.contains(run)
+                && !since_doubt.contains(run)
+                && !pins.contains(run)
+                && !is_used(run, in_use)
+        });
 
         let going: HashSet<_> = runs.iter().collect();
         let kept = fulls.listed.backups.iter().filter(|full| !going.contains(&full.run));
@@ -63,7 +70,7 @@ impl Catalog {
         for bare in fulls.bare.iter().chain(&incrementals.bare) {
             let Bare { folder: RunFolder { path, created }, claims } = bare;
             let old = created.zip(oldest).is_some_and(|(created, oldest)| created < oldest);
-            if old && !is_used(path, in_use) && self.all_abandoned(claims).await? {
+            if old && !is_used(path, in_use) && self.are_free(claims).await? {
                 leftovers.push(path.clone());
             }
         }
@@ -79,7 +86,11 @@ impl Catalog {
             let is_shared = fulls.listed.backups.iter().chain(&incrementals.listed.backups);
             let is_shared =
                 is_shared.map(|backup| &backup.run).chain(&leftovers).any(|run| *run == suspect.run);
-            if !is_shared && !unreadable.contains(&suspect.run) && !is_used(&suspect.run, in_use) {
+            if !is_shared
+                && !suspect.pinned
+                && !unreadable.contains(&suspect.run)
+                && !is_used(&suspect.run, in_use)
+            {
                 leftovers.push(suspect.run.clone());
             }
         }
@@ -120,7 +131,7 @@ impl Catalog {
     async fn remove_all(&self, runs: Vec<ObjectPath>, deleted: &mut Vec<ObjectPath>) -> Result<()> {
         let mut result = Ok(());
         for run in runs {
-            match self.remove_run(&run).await {
+            match self.delete_run(&run).await {
                 Ok(()) => deleted.push(run),
                 Err(e) => result = result.and(Err(e)),
             }

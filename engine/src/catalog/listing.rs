@@ -14,9 +14,10 @@ use chrono::{DateTime, SubsecRound as _, Utc};
 use futures_util::{StreamExt as _, stream};
 
 use super::layout::{DATA, time_in};
+use super::pins::PIN_FILE;
 use super::suspects::{MARK_FILE, is_dated_later};
 use super::{Backup, BackupKind, Listed, Result, Unreadable};
-use crate::claim::claim_number;
+use crate::claim::{Owner, claim_number};
 use crate::{METADATA_FILE, Metadata};
 
 /// How many requests are under way at once.
@@ -32,6 +33,7 @@ pub struct Catalog(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     storage: Arc<dyn Storage>,
+    owner: Owner,
     /// What was read before, by the folder of the run.
     known: Mutex<HashMap<ObjectPath, Vec<Known>>>,
 }
@@ -91,20 +93,42 @@ pub(super) struct Bare {
     pub claims: Vec<ObjectInfo>,
 }
 
-/// The marks in the folder of a run: the folders that they stand in, and when they were set.
-type Marks = Arc<Vec<(ObjectPath, SystemTime)>>;
+/// What stands in the folder of a run beside its backups.
+#[derive(Debug, Default)]
+struct Marks {
+    /// The folders of backups whose time is wrong, and when that was noticed.
+    suspect: Vec<(ObjectPath, SystemTime)>,
+    /// The folders with a pin.
+    pinned: Vec<ObjectPath>,
+}
+
+impl Marks {
+    fn of(objects: &[ObjectInfo]) -> Arc<Self> {
+        let mut marks = Self::default();
+        for object in objects {
+            match (object.path.name(), object.path.parent()) {
+                (MARK_FILE, Some(folder)) => marks.suspect.push((folder, object.modified)),
+                (PIN_FILE, Some(folder)) => marks.pinned.push(folder),
+                _ => {}
+            }
+        }
+        Arc::new(marks)
+    }
+}
 
 /// The backup that a metadata.yaml in `folder` speaks of.
 fn backup(routine: &str, kind: BackupKind, folder: &RunFolder, marks: &Marks, known: Known) -> Backup {
     let Known { file, metadata } = known;
     let created = folder.created.unwrap_or_else(|| metadata.created.trunc_subsecs(3));
     let key = file.path.parent().unwrap_or_else(ObjectPath::root);
-    let mark = marks.iter().find(|(marked, _)| *marked == key).map(|(_, set)| *set);
+    let mark = marks.suspect.iter().find(|(marked, _)| *marked == key).map(|(_, set)| *set);
+    let run = folder.run_of(&file.path);
     Backup {
         routine: routine.to_owned(),
         kind,
         created,
-        run: folder.run_of(&file.path),
+        pinned: marks.pinned.contains(&run),
+        run,
         key,
         metadata,
         written: file.modified,
@@ -124,7 +148,19 @@ impl Catalog {
     /// The backups in `storage`.
     #[must_use]
     pub fn new(storage: Arc<dyn Storage>) -> Self {
-        Self(Arc::new(Inner { storage, known: Mutex::default() }))
+        Self::with_owner(storage, Owner::default())
+    }
+
+    /// The backups in `storage`, for a process whose claims say `owner`.
+    #[must_use]
+    pub fn with_owner(storage: Arc<dyn Storage>, owner: Owner) -> Self {
+        Self(Arc::new(Inner { storage, owner, known: Mutex::default() }))
+    }
+
+    /// What the claims of this process say.
+    #[must_use]
+    pub fn owner(&self) -> &Owner {
+        &self.0.owner
     }
 
     /// The storage.
@@ -256,9 +292,7 @@ impl Catalog {
                     let (files, others): (Vec<_>, Vec<_>) =
                         listing.objects.into_iter().partition(|file| folder.may_hold(&file.path));
                     let (known, new) = self.recall(&folder.path, files);
-                    let mark = |file: &ObjectInfo| Some((file.path.parent()?, file.modified));
-                    let marks = others.iter().filter(|file| file.path.name() == MARK_FILE);
-                    let marks: Marks = Arc::new(marks.filter_map(mark).collect());
+                    let marks = Marks::of(&others);
                     if known.is_empty() && new.is_empty() {
                         let claims =
                             others.into_iter().filter(|file| claim_number(file.path.name()).is_some());

@@ -1,6 +1,7 @@
 //! Deleting what a crash left behind.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use abs_storage::{ObjectInfo, ObjectPath, StorageError};
@@ -10,8 +11,8 @@ use super::listing::RunFolder;
 use super::{BackupKind, Catalog, Result};
 use crate::METADATA_FILE;
 use crate::checkpoint::CHECKPOINTS;
-use crate::claim::{claim_number, read_claim};
-use crate::claimant::Claimant;
+use crate::claim::{LEFTOVER, Standing, claim_number, read_claim};
+use crate::own_claim::{ClaimPaths, OwnClaim};
 
 /// After which time an upload or a claim is taken for a leftover, whoever made it.
 const LEFT: Duration = Duration::from_hours(7 * 24);
@@ -36,16 +37,18 @@ pub struct Swept {
     pub deleted: Vec<ObjectPath>,
     /// Runs to be continued, the newest first.
     pub unfinished: Vec<Unfinished>,
+    /// After this time it is known of more claims whether their processes have ended.
+    pub again_in: Option<Duration>,
     /// The first error: what could be done was.
     pub result: Result<()>,
 }
 
 impl Catalog {
-    /// Deletes what processes of this system left behind when they crashed while they backed up this routine, and unfinished
-    /// uploads of more than a week ago; but a run that has a checkpoint and that `keeps` takes stays, for the caller to
-    /// continue. Of runs only those are looked at that are newer than the newest whole one: retention takes what is older.
+    /// Deletes what processes left behind that ended while they backed up this routine, and unfinished uploads of more than a
+    /// week ago; but a run that has a checkpoint and that `keeps` takes stays, for the caller to continue. Of runs only those
+    /// are looked at that are newer than the newest whole one: retention takes what is older.
     pub async fn sweep(&self, routine: &str, keeps: impl Fn(&Unfinished) -> bool) -> Swept {
-        let mut swept = Swept { deleted: Vec::new(), unfinished: Vec::new(), result: Ok(()) };
+        let mut swept = Swept { deleted: Vec::new(), unfinished: Vec::new(), again_in: None, result: Ok(()) };
         for kind in BackupKind::ALL {
             let runs = self.sweep_runs(routine, kind, &keeps, &mut swept).await;
             let old = async { Ok(self.storage().delete_unfinished(&kind.folder(routine)?, LEFT).await?) };
@@ -73,16 +76,17 @@ impl Catalog {
                 .filter(|object| object.path.name() == METADATA_FILE)
                 .filter_map(|file| file.path.parent())
                 .collect();
-            // Folders with claims, and whether all of those are of processes that are gone.
-            let mut claimed: HashMap<ObjectPath, bool> = HashMap::new();
-            for claim in objects.iter().filter(|object| claim_number(object.path.name()).is_some()) {
-                let Some(folder) = claim.path.parent() else { continue };
-                let is_gone = self.is_abandoned(claim).await?;
-                *claimed.entry(folder).or_insert(true) &= is_gone;
+            let mut claimed = Vec::new();
+            for (folder, (number, claim)) in claims_by_folder(&objects) {
+                let standing = self.assess(claim).await?;
+                if let Standing::Observed(left) = standing {
+                    swept.again_in = swept.again_in.max(Some(left));
+                }
+                claimed.push(Claimed { folder, number, is_free: standing == Standing::Free });
             }
-            let are_gone = !claimed.is_empty() && claimed.values().all(|gone| *gone);
+            let are_free = !claimed.is_empty() && claimed.iter().all(|claim| claim.is_free);
             if let Some(unfinished) = unfinished(kind, &run, &objects, &whole)
-                && are_gone
+                && are_free
                 // Of several of a kind the newest.
                 && swept.unfinished.iter().all(|other| other.kind != kind)
                 && keeps(&unfinished)
@@ -90,31 +94,34 @@ impl Catalog {
                 swept.unfinished.push(unfinished);
                 continue;
             }
-            if whole.is_empty() && are_gone {
+            if whole.is_empty() && are_free {
                 // Nothing of the run is of use: its configuration files go, too.
-                match self.remove_run(&run.path).await {
-                    Ok(()) => swept.deleted.push(run.path),
+                match self.remove_claimed(&run.path, &claimed).await {
+                    Ok(true) => swept.deleted.push(run.path),
+                    Ok(false) => {}
                     Err(e) => result = result.and(Err(e)),
                 }
                 continue;
             }
             let is_done = claimed.is_empty() && !whole.is_empty();
-            for folder in claimed.into_iter().filter_map(|(folder, gone)| gone.then_some(folder)) {
-                if whole.contains(&folder) {
+            for claim in claimed.into_iter().filter(|claim| claim.is_free) {
+                let folder = &claim.folder;
+                if whole.contains(folder) {
                     // The backup was done; only its claims were left, perhaps with its checkpoints.
                     for object in &objects {
                         let is_claim = claim_number(object.path.name()).is_some();
-                        if is_claim && object.path.parent().as_ref() == Some(&folder) {
+                        if is_claim && object.path.parent().as_ref() == Some(folder) {
                             self.storage().delete_prefix(&object.path).await?;
                         }
                     }
-                    let checkpoints = folder.join(CHECKPOINTS)?;
-                    self.storage().delete_prefix(&checkpoints).await?;
+                    self.storage().delete_prefix(&folder.join(CHECKPOINTS)?).await?;
                     continue;
                 }
-                self.storage().delete_prefix(&folder).await?;
-                swept.deleted.push(folder.clone());
-                self.storage().delete_unfinished(&folder, Duration::ZERO).await?;
+                let Some(_own) = self.seize(&claim).await? else { continue };
+                self.storage().delete_prefix(&folder.join(CHECKPOINTS)?).await?;
+                self.storage().delete_prefix(folder).await?;
+                self.storage().delete_unfinished(folder, Duration::ZERO).await?;
+                swept.deleted.push(claim.folder);
             }
             if is_done {
                 break;
@@ -123,25 +130,79 @@ impl Catalog {
         result
     }
 
-    /// Whether nobody writes any more who made one of these claims.
-    pub(super) async fn all_abandoned(&self, claims: &[ObjectInfo]) -> Result<bool> {
-        for claim in claims {
-            if !self.is_abandoned(claim).await? {
+    /// Deletes a run that was interrupted; false if another process has it now.
+    pub async fn remove_unfinished(&self, run: &ObjectPath) -> Result<bool> {
+        let objects = self.storage().list(run, true).await?.objects;
+        let mut claimed = Vec::new();
+        for (folder, (number, claim)) in claims_by_folder(&objects) {
+            let is_free = self.assess(claim).await? == Standing::Free;
+            claimed.push(Claimed { folder, number, is_free });
+        }
+        self.remove_claimed(run, &claimed).await
+    }
+
+    /// Deletes a run all of whose claims are free; false if another process has one now.
+    async fn remove_claimed(&self, run: &ObjectPath, claimed: &[Claimed]) -> Result<bool> {
+        let mut own = Vec::new();
+        for claim in claimed {
+            match if claim.is_free { self.seize(claim).await? } else { None } {
+                Some(claim) => own.push(claim),
+                None => return Ok(false),
+            }
+        }
+        for claim in &own {
+            claim.end().await;
+        }
+        self.remove_run(run).await?;
+        Ok(true)
+    }
+
+    /// Makes the claim after a free one, so that no other process does; none if one has.
+    async fn seize(&self, claim: &Claimed) -> Result<Option<Arc<OwnClaim>>> {
+        let paths = ClaimPaths::new(&claim.folder, claim.number.saturating_add(1))?;
+        Ok(OwnClaim::make(self.storage(), paths, LEFTOVER, self.owner()).await?)
+    }
+
+    /// Whether the claims that count of these stand for nothing any more.
+    pub(super) async fn are_free(&self, claims: &[ObjectInfo]) -> Result<bool> {
+        for (_, claim) in claims_by_folder(claims).into_values() {
+            if self.assess(claim).await? != Standing::Free {
                 return Ok(false);
             }
         }
         Ok(true)
     }
 
-    /// Whether the process that made a claim is gone, as far as can be known here.
-    async fn is_abandoned(&self, claim: &ObjectInfo) -> Result<bool, StorageError> {
+    /// What is known of a claim.
+    async fn assess(&self, claim: &ObjectInfo) -> Result<Standing, StorageError> {
         if claim.modified.elapsed().is_ok_and(|age| age > LEFT) {
-            return Ok(true);
+            return Ok(Standing::Free);
         }
         // Without a text its run ended meanwhile.
         let text = read_claim(&**self.storage(), &claim.path).await?;
-        Ok(text.is_some_and(|text| Claimant::at_the_end_of(&text).is_some_and(|claimant| claimant.is_gone())))
+        Ok(text.map_or(Standing::Held, |text| self.owner().assess(&text)))
     }
+}
+
+/// The claim that counts of a folder.
+#[derive(Debug)]
+struct Claimed {
+    folder: ObjectPath,
+    number: u32,
+    is_free: bool,
+}
+
+/// The claims that count, by their folders.
+fn claims_by_folder(objects: &[ObjectInfo]) -> BTreeMap<ObjectPath, (u32, &ObjectInfo)> {
+    let mut claims: BTreeMap<_, (u32, &ObjectInfo)> = BTreeMap::new();
+    for object in objects {
+        if let Some((number, folder)) = claim_number(object.path.name()).zip(object.path.parent())
+            && claims.get(&folder).is_none_or(|(other, _)| *other < number)
+        {
+            claims.insert(folder, (number, object));
+        }
+    }
+    claims
 }
 
 /// The run in a folder, if one of its backups has a checkpoint and is not whole.
@@ -164,6 +225,7 @@ mod tests {
     use super::super::testing::{Place, at, run};
     use super::*;
     use crate::claim::CLAIM_FILE;
+    use crate::claimant::Claimant;
 
     use BackupKind::{Full, Incremental};
 

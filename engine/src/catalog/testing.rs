@@ -63,6 +63,7 @@ pub fn backup(namespace: &str, created: DateTime<Utc>, from: Option<DateTime<Utc
         run,
         written: SystemTime::from(created),
         suspect: None,
+        pinned: false,
     }
 }
 

@@ -114,7 +114,7 @@ async fn another_plan_begins_anew() {
     std::fs::remove_dir_all(target.folder.path().join("b")).unwrap();
 
     begun().await;
-    discard(&target.storage, &ObjectPath::new("b").unwrap(), false).await.unwrap();
+    discard(&target.storage, &ObjectPath::new("b").unwrap(), &plan).await.unwrap();
     assert_eq!(target.left(), Vec::<String>::new());
 }
 
@@ -158,7 +158,7 @@ async fn a_finished_backup_is_not_continued() {
     let error = abs_engine::find_unfinished(&target.storage, &folder, &plan).await.unwrap_err();
     assert!(matches!(error, EngineError::Claimed { .. }), "{error}");
     let before = target.left();
-    discard(&target.storage, &folder, true).await.unwrap();
+    discard(&target.storage, &folder, &plan).await.unwrap();
     let limits = alone(&plan);
     let begun = target.begin(&server, "b", &plan, Utc::now(), &limits).await.map(drop);
     assert!(matches!(begun, Err(EngineError::NotEmpty { .. })), "{begun:?}");

@@ -1,9 +1,11 @@
 //! Processes that are killed.
 
+use std::path::Path;
+use std::process::Child;
 use std::time::Duration;
 
 use super::{Data, Numbers, left_in};
-use crate::support::{Dump, Server, command, golden, outcome, same};
+use crate::support::{Dump, Server, abs, command, golden, outcome, same, signal};
 
 /// Protects: a backup that is killed again and again, at any moment, and continued, has each record once. `ABS_KILLS` says
 /// how many backups to make.
@@ -38,7 +40,7 @@ fn a_backup_that_is_killed_is_continued() {
                 continued += 1;
             } else {
                 // It was killed before it had begun.
-                std::fs::remove_dir_all(path).unwrap();
+                let _ = std::fs::remove_dir_all(path);
                 place = ["-d", path];
             }
         }
@@ -85,6 +87,58 @@ fn what_cannot_be_continued_is_refused() {
     go_on(&["-d", path]).fails(2, &["--continue"]);
     go_on(&[]).ok();
     assert_eq!(Dump::read(folder.path()).records.len(), 3000);
+}
+
+/// Protects: a backup whose process is stopped for longer than its lease is continued by another one, which alone finishes it:
+/// each record is there once, and the first process leaves nothing when it runs again.
+#[test]
+fn a_backup_that_is_stopped_is_taken_over() {
+    let server = Server::embedded(2);
+    Data { records: 3000, partitions: 500, size: 2000 }.fill(&server);
+    let whole = tempfile::tempdir().unwrap();
+    server.backup(whole.path(), &[]).ok();
+    let expected = Dump::read(whole.path());
+    let fixed = ["backup", "-h", &server.address, "-n", &server.namespace, "--lease", "1000"];
+    let slow = ["--bandwidth", "2", "--checkpoint-interval", "20"];
+    for is_over in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().to_str().unwrap();
+        let first = command(&[&fixed[..], &slow, &["-d", path]].concat()).spawn().unwrap();
+        super::until("there is a checkpoint", || folder.path().join("manifest/1.json").exists());
+        signal(first.id(), "STOP");
+        let speed = if is_over { &[] } else { &slow[..] };
+        let second = command(&[&fixed[..], speed, &["--continue", path]].concat()).spawn().unwrap();
+        let end_second = |second| {
+            let end = outcome(second).ok();
+            assert!(end.stderr.contains("may still be written by another process"), "{end:?}");
+        };
+        let end_first = |first: Child| {
+            signal(first.id(), "CONT");
+            outcome(first).fails(1, &["another process"]);
+        };
+        if is_over {
+            end_second(second);
+            end_first(first);
+        } else {
+            super::until("it is taken over", || folder.path().join("in-progress-2").exists());
+            end_first(first);
+            end_second(second);
+        }
+        check(folder.path(), &expected);
+    }
+}
+
+/// Checks that a backup is whole, and nothing else is in its folder.
+fn check(folder: &Path, expected: &Dump) {
+    same(&Dump::read(folder), expected);
+    let mut files = left_in(folder);
+    for name in ["manifest.json", "metadata.yaml"] {
+        let found = files.iter().position(|file| file == name).unwrap_or_else(|| panic!("{files:?}"));
+        files.remove(found);
+    }
+    // Nothing else is there but the files that the manifest names.
+    let report = abs(&["verify", "-d", folder.to_str().unwrap(), "--json"]).ok().json();
+    assert_eq!(report["backups"][0]["files"], files.len(), "{report}: {files:?}");
 }
 
 /// Protects: a backup that is killed before its first checkpoint, and continued, has its definitions and each record once.

@@ -9,6 +9,7 @@ mod layouts;
 mod policies;
 mod progress;
 pub mod restores;
+mod retention;
 mod selection;
 mod system;
 mod verifications;

@@ -78,6 +78,8 @@ fn grace_ends() {
     let home = slow(&server, 3000, 50);
     let service = home.serve();
     begin(&service);
+    let claimed = || stored(&home.storage()).iter().any(|name| name.ends_with("/in-progress"));
+    eventually(claimed).unwrap_or_else(|()| panic!("{}", service.log()));
     let end = service.stop();
     assert!(end.stdout.contains("the next start continues them"), "{end:?}");
     assert!(stored(&home.storage()).iter().any(|name| name.ends_with("/in-progress")));

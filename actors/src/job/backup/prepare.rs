@@ -31,8 +31,8 @@ pub(super) struct Place {
 
 impl Place {
     /// Deletes what attempts left that failed.
-    pub(super) async fn discard(&self, steps: &Steps<Backup>, continues: bool) {
-        if let Err(e) = abs_engine::discard(&self.storage, &self.folder, continues).await {
+    pub(super) async fn discard(&self, steps: &Steps<Backup>, plan: &BackupPlan) {
+        if let Err(e) = abs_engine::discard(&self.storage, &self.folder, plan).await {
             error!(steps.log, "what the backup left could not be deleted"; "error" => %e);
         }
     }
@@ -67,7 +67,7 @@ impl RoutineRun {
                     BackupKind::Full => Foundations::default(),
                     BackupKind::Incremental => {
                         let (catalog, later) = (self.catalog(steps), later?);
-                        let traits = self.plan("", key.clone()).chain_traits();
+                        let traits = self.plan(steps, "", key.clone()).chain_traits();
                         catalog
                             .foundations(&settings.name, &namespaces, self.created, &traits, &later)
                             .await?
@@ -102,7 +102,7 @@ impl RoutineRun {
         }
         let mut namespaces = Vec::new();
         for name in names {
-            let (mut plan, mut base) = (self.plan(&name, key.clone()), None);
+            let (mut plan, mut base) = (self.plan(steps, &name, key.clone()), None);
             if self.kind == BackupKind::Incremental {
                 let Some(foundation) = foundations.of.get(&name) else {
                     info!(steps.log, "namespace skipped: it has no full backup yet"; "namespace" => &name);
@@ -152,7 +152,7 @@ impl RoutineRun {
     }
 
     /// What is backed up of a namespace, without bounds of time.
-    fn plan(&self, namespace: &str, key: Option<EncryptionKey>) -> BackupPlan {
+    fn plan(&self, steps: &Steps<Backup>, namespace: &str, key: Option<EncryptionKey>) -> BackupPlan {
         let settings = &self.settings;
         let mut plan = BackupPlan::from_settings(&settings.policy, namespace, key);
         plan.sets.clone_from(&settings.sets);
@@ -161,6 +161,7 @@ impl RoutineRun {
         plan.partitions = settings::partitions(settings);
         plan.prefer_racks.clone_from(&settings.cluster.prefer_racks);
         plan.continues = self.continues;
+        plan.owner = self.catalog(steps).owner().clone();
         plan
     }
 

@@ -17,7 +17,11 @@ in_every_cloud!(
     a_canceled_backup_leaves_no_part,
     a_backup_whose_upload_hangs_can_be_canceled,
 );
-on_every_storage!(what_a_crash_left_goes_at_the_next_start, an_interrupted_backup_is_continued);
+on_every_storage!(
+    what_a_crash_left_goes_at_the_next_start,
+    a_backup_is_continued_by_another_machine,
+    an_interrupted_backup_is_continued,
+);
 
 /// How many records there are of [`fill`].
 const RECORDS: u64 = 150;
@@ -150,6 +154,57 @@ fn what_a_crash_left_goes_at_the_next_start(place: Place) {
     assert_eq!(home.files(), whole);
     assert_eq!(home.raw().delete_unfinished(), 0);
     service.backup("full", "routine");
+}
+
+/// Protects: a backup whose machine failed is continued at once by a service with the same state directory, and by another one
+/// when its claim was not renewed for a lease.
+fn a_backup_is_continued_by_another_machine(place: Place) {
+    let server = Server::embedded(1);
+    fill(&server);
+    let expected = held(&server);
+    let home = with_policy(&server, "{parallel: 1, parallel-write: 2, checkpoint-interval: 20}").at(place);
+    let with_lease = |ms: u64| {
+        let text = home.configured().replace("service:\n", &format!("service:\n  lease: {ms}\n"));
+        std::fs::write(home.config(), text).unwrap();
+    };
+    with_lease(3_600_000);
+    let service = home.serve();
+    hang(&server, &service);
+    let there = || home.files().iter().any(|file| file.ends_with("/manifest/1.json"));
+    eventually(there).unwrap_or_else(|()| panic!("no checkpoint: {:?}", home.files()));
+    // This kills it.
+    drop(service);
+    // As if that was on another machine, or before this one was started again.
+    let moves = |claim: &str, lease: &str| {
+        let text = String::from_utf8(home.read(claim)).unwrap();
+        let (start, process) = text.split_once(" by ").unwrap();
+        let (_, process) = process.split_once(' ').unwrap();
+        let start = start.replace("lease 3600000", lease);
+        home.raw().write(claim, format!("{start} by another-boot {process}").as_bytes());
+    };
+    let claim = home.files().into_iter().find(|file| file.ends_with("/in-progress")).unwrap();
+    moves(&claim, "lease 3600000");
+    let service = home.serve();
+    service.logs(&["continuing the backup that the end of the service interrupted"]);
+    let claim = format!("{claim}-2");
+    eventually(|| home.files().contains(&claim)).unwrap_or_else(|()| panic!("{:?}", home.files()));
+    drop(service);
+
+    moves(&claim, "lease 2000");
+    std::fs::remove_dir_all(home.path().join("abs-state")).unwrap();
+    server.dev().knobs().refuse_partition(7, false).unwrap();
+    let service = home.serve();
+    let listed = || !service.backups("full", "routine").is_empty();
+    eventually(listed).unwrap_or_else(|()| panic!("it does not end:\n{}", service.log()));
+    service.logs(&["continuing the backup that the end of the service interrupted"]);
+    let backup = service.backups("full", "routine").remove(0);
+    assert_eq!(backup["record-count"], RECORDS);
+    let odd = |name: &&String| name.contains("/manifest/") || name.contains("in-progress");
+    eventually(|| home.files().iter().find(odd).is_none()).unwrap_or_else(|()| panic!("{:?}", home.files()));
+    assert_eq!(home.raw().delete_unfinished(), 0);
+    empty(&server);
+    done(&service, "full", &request_of(&backup, &json!({})));
+    assert!(held(&server) == expected);
 }
 
 /// Protects: a backup whose service was killed, again and again, is continued at the next start from its last checkpoint: it

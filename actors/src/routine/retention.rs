@@ -1,0 +1,179 @@
+//! What is kept of a routine's backups, and what is deleted.
+
+use abs_engine::catalog::CatalogError;
+use abs_storage::ObjectPath;
+use actix::{
+    ActorFutureExt as _, AsyncContext as _, Context, Handler, Message, ResponseActFuture, WrapFuture as _,
+};
+use chrono::{DateTime, Utc};
+use slog::{error, info};
+
+use super::RoutineActor;
+use crate::messages::RequestError;
+use crate::suspects::{latest_true, mark_suspects};
+
+/// Deletes what the policy keeps no longer, unless a restore of the routine reads.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct ApplyRetention;
+
+/// Pins the runs of a time, or takes their pin away.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), RequestError>")]
+pub(crate) struct Pin {
+    pub created: DateTime<Utc>,
+    pub pinned: bool,
+}
+
+/// Deletes the runs of a time; the answer is their folders.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Vec<ObjectPath>, RequestError>")]
+pub(crate) struct Delete {
+    pub created: DateTime<Utc>,
+    /// Delete those that build on them, too.
+    pub cascade: bool,
+    /// Only answer what would be deleted.
+    pub dry_run: bool,
+}
+
+impl RoutineActor {
+    /// Deletes what the policy keeps no longer. Never while a restore of this routine reads: the supervisor says when it
+    /// has ended.
+    pub(super) fn retain(&mut self, context: &Context<Self>) {
+        let routine = self.settings.name.clone();
+        let lock = self.shared.readers.of(&routine).try_write_owned();
+        self.memory().retention_due = lock.is_err();
+        let Ok(alone) = lock else { return };
+        let catalog = self.shared.catalogs.of(&self.settings.storage);
+        let (retention, log) = (self.settings.policy.retention, self.log.clone());
+        let latest = latest_true(&self.settings, self.shared.clock.now());
+        // A run that goes on has no metadata.yaml yet, as what a crash leaves has none.
+        let runs = self.full.runs.iter().chain(&self.incremental.runs);
+        let in_use: Vec<_> = runs.filter_map(|run| run.folder.clone()).collect();
+        let routine_actor = context.address();
+        self.shared.runtime.spawn(async move {
+            // What is dated in the future would count as the newest for ever.
+            let applied = match mark_suspects(&catalog, &routine, latest, &log).await {
+                Ok(_) => catalog.apply_retention(&routine, retention, &in_use).await,
+                Err(e) => Err(e),
+            };
+            match applied {
+                Ok(deleted) => {
+                    for run in deleted {
+                        info!(log, "deleted, as the retention policy says"; "backup" => %run);
+                    }
+                }
+                Err(e) => {
+                    error!(log, "retention failed; it is tried again after the next full backup"; "error" => %e);
+                }
+            }
+            drop(alone);
+            // A full backup that ended meanwhile found the lock taken.
+            routine_actor.do_send(ApplyRetention);
+        });
+    }
+
+    fn not_found(&self, created: DateTime<Utc>) -> RequestError {
+        let name = format!("{} of routine {}", created.timestamp_millis(), self.settings.name);
+        RequestError::not_found("backup", name)
+    }
+}
+
+fn refusal(error: &CatalogError) -> RequestError {
+    match error {
+        CatalogError::BuiltOn { .. }
+        | CatalogError::Pinned { .. }
+        | CatalogError::InUse { .. }
+        | CatalogError::Deleting { .. } => RequestError::Conflict(error.to_string()),
+        _ => RequestError::Failed(error.to_string()),
+    }
+}
+
+impl Handler<ApplyRetention> for RoutineActor {
+    type Result = ();
+
+    fn handle(&mut self, _: ApplyRetention, context: &mut Self::Context) {
+        let is_due = self.memory().retention_due;
+        if is_due {
+            self.retain(context);
+        }
+    }
+}
+
+impl Handler<Pin> for RoutineActor {
+    type Result = ResponseActFuture<Self, Result<(), RequestError>>;
+
+    fn handle(&mut self, Pin { created, pinned }: Pin, _: &mut Self::Context) -> Self::Result {
+        let catalog = self.shared.catalogs.of(&self.settings.storage);
+        let (routine, log) = (self.settings.name.clone(), self.log.clone());
+        let changed = self.shared.runtime.spawn(async move {
+            let runs = if pinned {
+                catalog.pin(&routine, created).await?
+            } else {
+                catalog.unpin(&routine, created).await?
+            };
+            for run in &runs {
+                info!(log, "{}", if pinned { "backup pinned" } else { "backup is not pinned any more" }; "backup" => %run);
+            }
+            Ok::<_, CatalogError>(!runs.is_empty())
+        });
+        Box::pin(changed.into_actor(self).map(move |changed, actor, _| match changed {
+            Ok(Ok(true)) => Ok(()),
+            Ok(Ok(false)) => Err(actor.not_found(created)),
+            Ok(Err(e)) => Err(refusal(&e)),
+            Err(e) => Err(RequestError::Failed(e.to_string())),
+        }))
+    }
+}
+
+impl Handler<Delete> for RoutineActor {
+    type Result = ResponseActFuture<Self, Result<Vec<ObjectPath>, RequestError>>;
+
+    fn handle(&mut self, delete: Delete, _: &mut Self::Context) -> Self::Result {
+        let Delete { created, cascade, dry_run } = delete;
+        let refuse = |reason: &str| {
+            let reason = format!("routine {}: {reason}", self.settings.name);
+            let refused = async { Err(RequestError::Conflict(reason)) };
+            Box::pin(refused.into_actor(self)) as Self::Result
+        };
+        if !dry_run && (self.full.is_busy() || self.incremental.is_busy()) {
+            // What runs may build on it.
+            return refuse("a backup is running: cancel it, or try again when it has ended");
+        }
+        let alone = self.shared.readers.of(&self.settings.name).try_write_owned().ok();
+        if !dry_run && alone.is_none() {
+            return refuse(
+                "its backups are being read: try again when the restore or the verification has ended",
+            );
+        }
+        let catalog = self.shared.catalogs.of(&self.settings.storage);
+        let (routine, log) = (self.settings.name.clone(), self.log.clone());
+        self.deletions += 1;
+        let deleted = self.shared.runtime.spawn(async move {
+            let deletion = catalog.plan_deletion(&routine, created, cascade).await?;
+            if dry_run {
+                return Ok(deletion.runs);
+            }
+            let (deleted, result) = catalog.delete_runs(deletion).await;
+            for run in &deleted {
+                info!(log, "deleted, as it was asked for"; "backup" => %run);
+            }
+            drop(alone);
+            result.map(|()| deleted)
+        });
+        Box::pin(deleted.into_actor(self).map(move |deleted, actor, context| {
+            actor.deletions -= 1;
+            if !dry_run {
+                // Which are the last ones now is in the storage.
+                (actor.full.last, actor.incremental.last) = (None, None);
+                actor.keep_loading(context);
+            }
+            match deleted {
+                Ok(Ok(runs)) if runs.is_empty() => Err(actor.not_found(created)),
+                Ok(Ok(runs)) => Ok(runs),
+                Ok(Err(e)) => Err(refusal(&e)),
+                Err(e) => Err(RequestError::Failed(e.to_string())),
+            }
+        }))
+    }
+}
