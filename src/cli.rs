@@ -13,6 +13,7 @@ mod place;
 mod resources;
 mod restore;
 mod serve;
+mod state_file;
 mod verify;
 mod view;
 

@@ -24,6 +24,7 @@
 //! | [`TakeBatch`] | worker | the next batch, when there is one; `None` when there are no more |
 //! | [`Finish`], [`Ended`] | steps, at their end | a last [`JobSnapshot`] |
 //! | [`Cancel`] | supervisor, routine | |
+//! | [`Suspend`] | supervisor | |
 //! | [`GetSnapshot`] | supervisor, routine | a [`JobSnapshot`] |
 //!
 //! The parent is told of the end with [`JobEnded`], whatever happens to the steps or to the actor.
@@ -92,6 +93,11 @@ impl<J: Job> Message for TakeBatch<J> {
 #[rtype(result = "()")]
 pub(crate) struct Cancel;
 
+/// Ends a backup at a checkpoint, to be continued. Jobs of other kinds pass it over.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Suspend;
+
 /// Asks how far the job is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct GetSnapshot<C>(PhantomData<fn() -> C>);
@@ -135,6 +141,7 @@ pub(crate) struct JobActor<J: Job> {
     work: Option<JobWork>,
     log: Logger,
     cancel: CancellationToken,
+    suspend: CancellationToken,
     /// An actor that crashes cancels its job: the workers must not continue without it.
     _cancel_on_crash: DropGuard,
     state: JobState<J>,
@@ -156,7 +163,7 @@ impl<J: Job> JobActor<J> {
         job: J,
         parent: Recipient<JobEnded<J>>,
     ) -> Addr<Self> {
-        let cancel = CancellationToken::new();
+        let (cancel, suspend) = (CancellationToken::new(), CancellationToken::new());
         let pace = Pace::new(shared.clock.now());
         Self::create(|context| {
             let steps = Steps {
@@ -164,6 +171,7 @@ impl<J: Job> JobActor<J> {
                 id,
                 log: log.clone(),
                 cancel: cancel.clone(),
+                suspend: suspend.clone(),
                 job: context.address(),
             };
             let (work, load) = (job.describe(), job.load());
@@ -178,6 +186,7 @@ impl<J: Job> JobActor<J> {
                 log,
                 _cancel_on_crash: cancel.clone().drop_guard(),
                 cancel,
+                suspend,
                 state: JobState::Planning,
                 pace,
                 parts: BTreeMap::new(),
@@ -364,6 +373,14 @@ impl<J: Job> Handler<Cancel> for JobActor<J> {
     fn handle(&mut self, _: Cancel, _: &mut Self::Context) {
         self.cancel.cancel();
         self.stages.dispatch();
+    }
+}
+
+impl<J: Job> Handler<Suspend> for JobActor<J> {
+    type Result = ();
+
+    fn handle(&mut self, _: Suspend, _: &mut Self::Context) {
+        self.suspend.cancel();
     }
 }
 

@@ -7,7 +7,7 @@
 //! | [`verifications`] | [`VerifyBackup`], [`GetVerification`], [`CancelVerification`] |
 //! | [`configuration`] | [`GetConfig`], [`ChangeConfig`], [`ReloadConfig`] |
 //! | [`system`] | [`CheckReadiness`], [`Subscribe`], [`RenderMetrics`], [`Shutdown`] |
-//! | [`jobs`] | single jobs of the command line: [`StartBackup`], [`StartRestore`], [`GetJob`], [`WaitForBackup`], [`WaitForRestore`], [`CancelJob`] |
+//! | [`jobs`] | single jobs of the command line: [`StartBackup`], [`StartRestore`], [`GetJob`], [`WaitForBackup`], [`WaitForRestore`], [`CancelJob`], [`SuspendJob`] |
 
 pub mod backups;
 pub mod configuration;
@@ -23,7 +23,7 @@ pub use backups::{
 pub use configuration::{ChangeConfig, ConfigChange, ConfigSnapshot, Edit, GetConfig, ReloadConfig};
 pub use jobs::{
     BackupResult, CancelJob, GetJob, JobCounters, JobEnd, JobId, JobResult, JobSnapshot, RestoreResult,
-    StartBackup, StartRestore, WaitForBackup, WaitForRestore,
+    StartBackup, StartRestore, SuspendJob, WaitForBackup, WaitForRestore,
 };
 pub use restores::{
     CancelRestore, GetRestore, ListRestores, PlanWait, RestorePath, RestoreStatus, RestoreToTime, Status,

@@ -201,10 +201,10 @@ impl BackupRun {
         );
         let scanned = CancellationToken::new();
         let tasks = tokio::spawn({
-            let (job, scanned) = (Arc::clone(&files), scanned.clone());
+            let (job, scanned, suspend) = (Arc::clone(&files), scanned.clone(), plan.suspend.clone());
             async move {
                 let writers = write_all(&job, writers, full_out, empty_in);
-                tokio::join!(writers, checkpoints.keep(scanned));
+                tokio::join!(writers, checkpoints.keep(scanned, suspend));
                 // Also of a run that is dropped.
                 if job.outcome.stop.is_cancelled() && !job.is_resumable() {
                     job.clean_up().await;
@@ -302,9 +302,14 @@ impl BackupRun {
                 Err(e)
             }
             Some(Err(e))
-                if is_resumable || (had_checkpoint && e.is_transient() && !self.outcome.is_canceled()) =>
+                if is_resumable || (had_checkpoint && e.is_resumable() && !self.outcome.is_canceled()) =>
             {
                 Err(e)
+            }
+            // There is nothing to continue from.
+            Some(Err(EngineError::Suspended)) => {
+                self.files.clean_up().await;
+                Err(EngineError::Canceled)
             }
             Some(result) => {
                 self.files.clean_up().await;

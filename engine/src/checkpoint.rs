@@ -310,11 +310,9 @@ impl Checkpointer {
         Self { job, cursors, full, interval, before }
     }
 
-    /// Makes them, until `done`, or until the run is stopped. An error that makes the run fail is given to it.
-    pub(crate) async fn keep(mut self, done: CancellationToken) {
-        if self.interval.is_zero() {
-            return;
-        }
+    /// Makes them, until `done`, or until the run is stopped; on `suspend` a last one, which ends the run. An error that makes
+    /// the run fail is given to it.
+    pub(crate) async fn keep(mut self, done: CancellationToken, suspend: CancellationToken) {
         let is_remote = self.job.folder.storage.is_remote();
         let (mut written, mut since) = (self.amounts(), Instant::now());
         let job = Arc::clone(&self.job);
@@ -327,7 +325,12 @@ impl Checkpointer {
         loop {
             tokio::select! {
                 () = over() => return,
-                () = tokio::time::sleep(self.interval) => {}
+                () = suspend.cancelled() => {
+                    let made = self.make().await;
+                    job.outcome.fail(made.err().unwrap_or(EngineError::Suspended));
+                    return;
+                }
+                () = tokio::time::sleep(self.interval), if !self.interval.is_zero() => {}
             }
             let (records, bytes) = self.amounts();
             let is_small = bytes - written.1 < LEAST_REMOTE && since.elapsed() < MOST_REMOTE_WAIT;

@@ -156,6 +156,9 @@ pub enum EngineError {
         /// What is there instead.
         what: String,
     },
+    /// The backup was suspended at a checkpoint.
+    #[error("the backup was suspended and can be continued")]
+    Suspended,
     /// What is to be read is being deleted.
     #[error("{folder} is being deleted")]
     Deleting {
@@ -282,5 +285,11 @@ impl EngineError {
             Self::Partition { .. } | Self::Batch { .. } | Self::Worker(_) | Self::Changed { .. } => true,
             _ => false,
         }
+    }
+
+    /// Whether what a backup has made is kept for another attempt.
+    #[must_use]
+    pub fn is_resumable(&self) -> bool {
+        self.is_transient() || matches!(self, Self::Suspended)
     }
 }

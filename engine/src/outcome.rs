@@ -55,9 +55,9 @@ impl Outcome {
         }
     }
 
-    /// Whether the run failed for a reason that may pass.
-    pub(crate) fn is_transient(&self) -> bool {
-        self.error().as_ref().is_some_and(EngineError::is_transient)
+    /// Whether the run ended for a reason after which another attempt may continue it.
+    pub(crate) fn is_resumable(&self) -> bool {
+        self.error().as_ref().is_some_and(EngineError::is_resumable)
     }
 
     /// Whether the user ended the run.

@@ -8,6 +8,7 @@ use abs_config::{
     BackupSettings, Bandwidth, Compression, Existing, FileHash, RecordRate, RestoreSettings, Retry, SizeMb,
 };
 use chrono::{DateTime, Utc};
+use tokio_util::sync::CancellationToken;
 
 use crate::catalog::ChainTraits;
 use crate::claim::Owner;
@@ -92,6 +93,8 @@ pub struct BackupPlan {
     pub continues: bool,
     /// What the claim on the folder says of this process.
     pub owner: Owner,
+    /// Once it is cancelled, the run makes a last checkpoint and ends, to be continued.
+    pub suspend: CancellationToken,
     /// Records per second over the whole job; 0 for no limit.
     pub records_per_second: u32,
     /// Bytes written per second over the whole job; 0 for no limit.
@@ -139,6 +142,7 @@ impl BackupPlan {
             checkpoint_interval: Duration::from_mins(1),
             continues: false,
             owner: Owner::default(),
+            suspend: CancellationToken::new(),
             records_per_second: 0,
             bandwidth: 0,
             socket_timeout: Duration::from_secs(10),

@@ -79,7 +79,7 @@ impl WriteJob {
     /// Whether what the run has written so far is worth keeping when it fails: another attempt goes on from the last
     /// checkpoint.
     pub(crate) fn is_resumable(&self) -> bool {
-        let stays = if self.outcome.is_canceled() { self.continues } else { self.outcome.is_transient() };
+        let stays = if self.outcome.is_canceled() { self.continues } else { self.outcome.is_resumable() };
         self.folder.has_checkpoint() && stays
     }
 

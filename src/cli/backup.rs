@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use abs_actors::StartBackup;
+use abs_actors::{JobEnd, StartBackup};
 use abs_cluster::ScanFilter;
 use abs_config::{
     Bandwidth, Compression, FileHash, Namespace, PartitionFilter, RecordRate, SizeMb, Timestamp,
 };
-use abs_engine::{BackupPlan, BackupReport, Owner, PartitionChoice, observe_claim};
+use abs_engine::{BackupPlan, BackupReport, EngineError, Owner, PartitionChoice, observe_claim};
 use chrono::{DateTime, Utc};
 use clap::Args;
 use serde_json::json;
@@ -17,6 +17,7 @@ use super::connect::Connect;
 use super::job;
 use super::options::{Encryption, MAX_BIN, MAX_SET, cancel_on_signal, check_folder, parse_name};
 use super::place::{OtherStorage, Place};
+use super::state_file;
 use super::view::{self, count};
 use super::{Failure, resources};
 
@@ -30,10 +31,14 @@ pub(super) struct Arguments {
     /// The folder to write to; it must be empty or not exist yet.
     #[arg(short, long, value_name = "DIR", required_unless_present = "continue_")]
     directory: Option<PathBuf>,
-    /// Continue the backup in this folder, whose process has ended, from its last checkpoint. Selection, encryption and key must
-    /// be those that it was begun with; its format stays.
-    #[arg(long = "continue", id = "continue_", value_name = "DIR", conflicts_with = "directory")]
+    /// Continue the backup in this folder, whose process has ended, from its last checkpoint; or that of a state file. Selection,
+    /// encryption and key must be those that it was begun with; its format stays.
+    #[arg(long = "continue", id = "continue_", value_name = "PATH", conflicts_with = "directory")]
     continue_: Option<PathBuf>,
+    /// Suspend the backup at SIGINT and SIGTERM instead of deleting it, and write this file, or one in this folder, for
+    /// --continue.
+    #[arg(long, value_name = "PATH")]
+    state_file_dst: Option<PathBuf>,
     /// Milliseconds between checkpoints; 0 for none.
     #[arg(long, value_name = "MS", default_value_t = 60_000, value_parser = clap::value_parser!(u64).range(..=86_400_000))]
     checkpoint_interval: u64,
@@ -179,7 +184,13 @@ pub(super) async fn run(mut arguments: Arguments) -> Result<(), Failure> {
     let mut plan = arguments.plan()?;
     plan.encryption = arguments.encryption.key()?;
     // One of them, as clap sees to.
-    let directory = arguments.directory.or(arguments.continue_).unwrap_or_default();
+    let directory = match (arguments.directory, arguments.continue_) {
+        (Some(directory), _) => directory,
+        (None, path) => state_file::folder(path.unwrap_or_default())?,
+    };
+    let namespace = plan.namespace.clone();
+    let state_file = arguments.state_file_dst.map(|path| state_file::destination(path, &namespace));
+    let state_file = state_file.transpose()?;
     let Place { storage, path: folder, name } = arguments.place.folder(&directory, check_folder)?;
     let cancel = cancel_on_signal()?;
     let cluster = arguments.connect.connect(&cancel).await?;
@@ -192,8 +203,13 @@ pub(super) async fn run(mut arguments: Arguments) -> Result<(), Failure> {
         ));
     }
     let start = StartBackup { cluster: cluster.clone(), storage, folder, plan };
-    let result = job::back_up(start, cancel).await?;
+    let result = job::back_up(start, cancel, state_file.is_some()).await?;
     cluster.close().await;
+    if let (JobEnd::Failed(EngineError::Suspended), Some(file)) = (&result.end, state_file) {
+        state_file::write(&file, &namespace, &directory)?;
+        let file = view::shown(&file.display().to_string());
+        return Err(Failure::job(format!("the backup was suspended: continue it with --continue {file}")));
+    }
     let reports = result.done().map_err(Failure::job)?;
     // One namespace was asked for.
     let report = reports.first().ok_or_else(|| Failure::job("the job was no backup"))?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use abs_actors::{
     BackupResult, CancelJob, GetJob, JobCounters, JobId, RestoreResult, StartBackup, StartRestore,
-    SupervisorActor, WaitForBackup, WaitForRestore, supervise,
+    SupervisorActor, SuspendJob, WaitForBackup, WaitForRestore, supervise,
 };
 use actix::dev::ToEnvelope;
 use actix::{Addr, Context, Handler, Message};
@@ -14,12 +14,13 @@ use tokio_util::sync::CancellationToken;
 use super::Failure;
 use super::view::{Look, watch};
 
-/// Runs a backup.
+/// Runs a backup, which `cancel` ends, or suspends if `suspends`.
 pub(super) async fn back_up(
     start: StartBackup,
     cancel: CancellationToken,
+    suspends: bool,
 ) -> Result<Arc<BackupResult>, Failure> {
-    run(start, WaitForBackup, "backing up", cancel).await
+    run(start, WaitForBackup, "backing up", cancel, suspends).await
 }
 
 /// Runs a restore.
@@ -27,7 +28,7 @@ pub(super) async fn restore(
     start: StartRestore,
     cancel: CancellationToken,
 ) -> Result<Arc<RestoreResult>, Failure> {
-    run(start, WaitForRestore, "restoring", cancel).await
+    run(start, WaitForRestore, "restoring", cancel, false).await
 }
 
 /// Runs a job and shows it as `verb`.
@@ -36,6 +37,7 @@ async fn run<S, W, R>(
     wait: fn(JobId) -> W,
     verb: &'static str,
     cancel: CancellationToken,
+    suspends: bool,
 ) -> Result<Arc<R>, Failure>
 where
     S: Message<Result = JobId> + Send + 'static,
@@ -49,8 +51,12 @@ where
     let canceler = supervisor.clone();
     tokio::spawn(async move {
         cancel.cancelled().await;
-        // A job that ended first needs no canceling.
-        let _ = canceler.send(CancelJob(id)).await;
+        // A job that has ended needs neither.
+        if suspends {
+            let _ = canceler.send(SuspendJob(id)).await;
+        } else {
+            let _ = canceler.send(CancelJob(id)).await;
+        }
     });
     let end = watch(verb, async || Some(look(counters(&supervisor, id).await?)), supervisor.send(wait(id)));
     end.await.map_err(Failure::job)?.ok_or_else(|| Failure::job("the supervisor is gone"))

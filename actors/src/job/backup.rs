@@ -196,7 +196,8 @@ async fn single(start: StartBackup, steps: &Steps<Backup>) -> Result<BackupRepor
     let limits = BackupLimits::new(&plan, None).divide(1).remove(0);
     let place = Place { cluster, storage, folder };
     let result = attempt(steps, &place, &plan, created, &limits).await;
-    if result.is_err() && !steps.cancel.is_cancelled() && !plan.continues {
+    let is_kept = matches!(result, Ok(_) | Err(EngineError::Suspended));
+    if !is_kept && !steps.cancel.is_cancelled() && !plan.continues {
         place.discard(steps, &plan).await;
     }
     result
@@ -213,6 +214,7 @@ async fn attempt(
     let progress = Arc::new(BackupProgress::default());
     steps.begin(&plan.namespace, &progress, None).await?;
     let Place { cluster, storage, folder } = place;
+    let plan = &BackupPlan { suspend: steps.suspend.clone(), ..plan.clone() };
     let (run, queue) =
         BackupRun::begin(cluster, storage, folder, plan, created, limits, &progress, &steps.cancel).await?;
     for warning in run.warnings() {
@@ -234,7 +236,7 @@ async fn attempt(
 impl RoutineRun {
     /// Makes the run.
     async fn make(&self, steps: &Steps<Backup>) -> Conclusion<BackupReport> {
-        let Made { mut reports, error, is_foreign } = self.namespaces(steps).await;
+        let Made { mut reports, error, stays } = self.namespaces(steps).await;
         let is_canceled = steps.cancel.is_cancelled();
         let end = match error {
             None => JobEnd::Done,
@@ -254,7 +256,7 @@ impl RoutineRun {
         if !is_wanted {
             reports.clear();
         }
-        if !is_foreign && reports.iter().all(|report| report.empty) {
+        if !stays && reports.iter().all(|report| report.empty) {
             self.remove(steps, matches!(end, JobEnd::Canceled)).await;
         }
         Conclusion { end, reports }
@@ -304,11 +306,12 @@ impl RoutineRun {
                     Ok(attempt(&steps, &place, &plan, run.created, &limits).await?)
                 };
                 let result = run.with_retries(&steps, &Step::Namespace(plan.namespace.clone()), work).await;
-                if result.is_err() && !steps.cancel.is_cancelled() {
+                let is_kept = matches!(result, Ok(_) | Err(RunError::Engine(EngineError::Suspended)));
+                if !is_kept && !steps.cancel.is_cancelled() {
                     place.discard(&steps, &plan).await;
                 }
                 if let Err(e) = &result
-                    && !matches!(e, RunError::Engine(EngineError::Canceled))
+                    && !matches!(e, RunError::Engine(EngineError::Canceled | EngineError::Suspended))
                 {
                     error!(steps.log, "namespace failed"; "namespace" => &plan.namespace, "error" => %e);
                 }
@@ -321,13 +324,14 @@ impl RoutineRun {
                 Ok(report) => made.reports.push(report),
                 // The first says why, all are in the log; one that was canceled says no more than that.
                 Err(e) => {
-                    made.is_foreign |= matches!(
+                    made.stays |= matches!(
                         e,
                         RunError::Engine(
                             EngineError::NotEmpty { .. }
                                 | EngineError::LeftOver { .. }
                                 | EngineError::Claimed { .. }
                                 | EngineError::Taken { .. }
+                                | EngineError::Suspended
                         )
                     );
                     if matches!(made.error, None | Some(RunError::Engine(EngineError::Canceled))) {
@@ -347,9 +351,9 @@ impl RoutineRun {
 struct Made {
     reports: Vec<BackupReport>,
     error: Option<RunError>,
-    /// The run's folder holds what it has not made: another service may use the storage and have begun in the same
-    /// millisecond.
-    is_foreign: bool,
+    /// The run's folder holds what it must not delete: what the next start continues, or what another service made that uses the
+    /// storage and has begun in the same millisecond.
+    stays: bool,
 }
 
 /// Counts and logs the end of a run.
@@ -368,6 +372,9 @@ fn announce_end(
     }
     let Totals { records, bytes, duration } = totals;
     match &result.end {
+        JobEnd::Failed(EngineError::Suspended) => {
+            warn!(log, "backup suspended: the next start continues it");
+        }
         JobEnd::Failed(e) => error!(log, "backup failed"; "error" => %e),
         JobEnd::FullDue(due) => {
             warn!(log, "a full backup is made in place of this incremental one"; "reason" => due);

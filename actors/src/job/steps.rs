@@ -97,17 +97,20 @@ pub(crate) struct Steps<J: Job> {
     pub log: Logger,
     /// Canceled when the job is to end early.
     pub cancel: CancellationToken,
+    /// Canceled when a backup is to end at a checkpoint.
+    pub suspend: CancellationToken,
     pub job: Addr<JobActor<J>>,
 }
 
 impl<J: Job> Clone for Steps<J> {
     fn clone(&self) -> Self {
-        let Self { shared, id, log, cancel, job } = self;
+        let Self { shared, id, log, cancel, suspend, job } = self;
         Self {
             shared: Arc::clone(shared),
             id: *id,
             log: log.clone(),
             cancel: cancel.clone(),
+            suspend: suspend.clone(),
             job: job.clone(),
         }
     }

@@ -171,3 +171,8 @@ pub struct WaitForRestore(pub JobId);
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "bool")]
 pub struct CancelJob(pub JobId);
+
+/// Ends a backup at a checkpoint, to be continued.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct SuspendJob(pub JobId);

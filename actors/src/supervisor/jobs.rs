@@ -12,10 +12,10 @@ use tokio::sync::SetOnce;
 use super::SupervisorActor;
 use crate::job::backup::Backup;
 use crate::job::restore::Restore;
-use crate::job::{BackupJobActor, Cancel, GetSnapshot, RestoreJobActor, VerifyJobActor};
+use crate::job::{BackupJobActor, Cancel, GetSnapshot, RestoreJobActor, Suspend, VerifyJobActor};
 use crate::messages::{
     BackupResult, CancelJob, GetJob, JobCounters, JobId, JobSnapshot, RestoreResult, RunningJob, StartBackup,
-    StartRestore, VerifySubject, WaitForBackup, WaitForRestore,
+    StartRestore, SuspendJob, VerifySubject, WaitForBackup, WaitForRestore,
 };
 use crate::shared::Clusters;
 
@@ -76,6 +76,13 @@ impl Job {
             Self::SingleBackup { actor, .. } | Self::Run { actor, .. } => actor.do_send(Cancel),
             Self::SingleRestore { actor, .. } | Self::Restore { actor, .. } => actor.do_send(Cancel),
             Self::Verify { actor, .. } => actor.do_send(Cancel),
+        }
+    }
+
+    /// Ends a backup at a checkpoint, to be continued.
+    pub(crate) fn suspend(&self) {
+        if let Some(actor) = self.backup() {
+            actor.do_send(Suspend);
         }
     }
 
@@ -171,6 +178,16 @@ impl Handler<WaitForRestore> for SupervisorActor {
         };
         let result = Arc::clone(result);
         Box::pin(async move { Some(Arc::clone(result.wait().await)) })
+    }
+}
+
+impl Handler<SuspendJob> for SupervisorActor {
+    type Result = ();
+
+    fn handle(&mut self, SuspendJob(id): SuspendJob, _: &mut Self::Context) {
+        if let Some(job) = self.jobs.get(&id) {
+            job.suspend();
+        }
     }
 }
 

@@ -113,23 +113,22 @@ impl Handler<Shutdown> for SupervisorActor {
         let patience =
             async move { tokio::time::timeout(grace, running.wait_for(|jobs| *jobs == 0)).await.is_ok() };
         Box::pin(patience.into_actor(self).then(|all_ended, actor, _| {
-            let mut left = 0;
             if !all_ended {
                 let (continued, canceled): (Vec<_>, Vec<_>) =
                     actor.jobs.values().partition(|job| job.is_continued());
-                left = continued.len();
                 if !canceled.is_empty() {
                     warn!(actor.shared.log, "canceling what still runs"; "jobs" => canceled.len());
                     canceled.into_iter().for_each(Job::cancel);
                 }
-                if left > 0 {
-                    warn!(actor.shared.log, "stopping backups: the next start continues them"; "jobs" => left);
+                if !continued.is_empty() {
+                    warn!(actor.shared.log, "suspending backups: the next start continues them"; "jobs" => continued.len());
+                    continued.into_iter().for_each(Job::suspend);
                 }
             }
             let mut running = actor.running.subscribe();
             // The sender lives as long as the supervisor.
             let end = async move {
-                tokio::time::timeout(CLEAN_UP, running.wait_for(|jobs| *jobs <= left)).await.is_ok()
+                tokio::time::timeout(CLEAN_UP, running.wait_for(|jobs| *jobs == 0)).await.is_ok()
             };
             end.into_actor(actor).map(|all_ended, actor, _| {
                 if !all_ended {

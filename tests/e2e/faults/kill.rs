@@ -128,6 +128,55 @@ fn a_backup_that_is_stopped_is_taken_over() {
     }
 }
 
+/// Protects: with a state file a signal suspends a backup at a checkpoint, and it is continued from there, with nothing lost;
+/// without one it leaves nothing. State files of other tools are refused.
+#[test]
+fn a_signal_suspends_a_backup() {
+    let server = Server::embedded(2);
+    Data { records: 3000, partitions: 500, size: 2000 }.fill(&server);
+    let whole = tempfile::tempdir().unwrap();
+    server.backup(whole.path(), &[]).ok();
+    let expected = Dump::read(whole.path());
+    let place = tempfile::tempdir().unwrap();
+    let state = place.path().join("state");
+    let state = state.to_str().unwrap();
+    let fixed = ["backup", "-h", &server.address, "-n", &server.namespace];
+    // No checkpoint but the one that the signal asks for.
+    let slow = ["--bandwidth", "2", "--checkpoint-interval", "86400000"];
+    for (signal_name, is_suspended) in [("TERM", true), ("INT", true), ("INT", false)] {
+        let folder = place.path().join(format!("{signal_name}-{is_suspended}"));
+        let path = folder.to_str().unwrap();
+        let options: &[&str] = if is_suspended { &["--state-file-dst", state] } else { &[] };
+        let child = command(&[&fixed[..], &slow, &["-d", path], options].concat()).spawn().unwrap();
+        let has_data = || {
+            let entries = std::fs::read_dir(&folder).into_iter().flatten();
+            entries
+                .filter_map(Result::ok)
+                .any(|entry| entry.metadata().is_ok_and(|file| file.len() > 100_000))
+        };
+        super::until("data is written", has_data);
+        signal(child.id(), signal_name);
+        if !is_suspended {
+            outcome(child).fails(1, &["canceled"]);
+            assert_eq!(left_in(&folder), Vec::<String>::new());
+            continue;
+        }
+        outcome(child).fails(1, &["the backup was suspended", "--continue", state]);
+        assert!(left_in(&folder.join("manifest")).contains(&"1.json".to_owned()));
+        let summary =
+            outcome(command(&[&fixed[..], &["--continue", state, "--json"]].concat()).spawn().unwrap());
+        assert_eq!(summary.ok().json()["record-count"], 3000);
+        check(&folder, &expected);
+    }
+    outcome(command(&[&fixed[..], &["--continue", state]].concat()).spawn().unwrap())
+        .fails(1, &["holds no unfinished backup"]);
+    std::fs::write(state, b"\x0c\xff\x81\x02\x01").unwrap();
+    let refused = command(&[&fixed[..], &["--continue", state]].concat()).spawn().unwrap();
+    outcome(refused).fails(2, &["is no state file of abs backup"]);
+    let nowhere = ["-d", "b", "--state-file-dst", "/nonexistent/state"];
+    outcome(command(&[&fixed[..], &nowhere].concat()).spawn().unwrap()).fails(2, &["/nonexistent"]);
+}
+
 /// Checks that a backup is whole, and nothing else is in its folder.
 fn check(folder: &Path, expected: &Dump) {
     same(&Dump::read(folder), expected);

@@ -19,7 +19,10 @@ fn slow(server: &Server, records: u64, grace: u64) -> Home {
     raw::load(server, &records);
     let text = configuration(server, SLOW)
         .replace("service:\n", &format!("service:\n  shutdown-grace: {grace}\n"))
-        .replace("backup-policies:\n", "backup-policies:\n  slow: {records-per-second: 50, parallel: 1}\n");
+        .replace(
+            "backup-policies:\n",
+            "backup-policies:\n  slow: {records-per-second: 50, parallel: 1, checkpoint-interval: 20}\n",
+        );
     Home::new(&text)
 }
 
@@ -71,18 +74,19 @@ fn a_running_backup_has_its_grace() {
     service.stop();
 }
 
-/// Protects: a backup that takes longer than the grace is stopped, and the next start continues it.
+/// Protects: a backup that takes longer than the grace is suspended at a checkpoint, and the next start continues it.
 #[test]
 fn grace_ends() {
     let server = Server::embedded(2);
     let home = slow(&server, 3000, 50);
     let service = home.serve();
     begin(&service);
-    let claimed = || stored(&home.storage()).iter().any(|name| name.ends_with("/in-progress"));
-    eventually(claimed).unwrap_or_else(|()| panic!("{}", service.log()));
+    let has = |file: &str| stored(&home.storage()).iter().any(|name| name.ends_with(file));
+    eventually(|| has("/manifest/1.json")).unwrap_or_else(|()| panic!("{}", service.log()));
     let end = service.stop();
-    assert!(end.stdout.contains("the next start continues them"), "{end:?}");
-    assert!(stored(&home.storage()).iter().any(|name| name.ends_with("/in-progress")));
+    assert!(end.stdout.contains("backup suspended: the next start continues it"), "{end:?}");
+    assert!(!end.stdout.contains("what still runs is left"), "{end:?}");
+    assert!(has("/in-progress"));
     let service = home.serve();
     service.logs(&["continuing the backup that the end of the service interrupted"]);
     service.post("/v1/backups/cancel/slow", None).is(202);

@@ -193,8 +193,10 @@ impl RoutineRun {
             let at = TimeDelta::from_std(wait).ok().and_then(|wait| Utc::now().checked_add_signed(wait));
             let retry = PendingRetry { at: at.unwrap_or(DateTime::<Utc>::MAX_UTC), error: error.to_string() };
             steps.await_retry(step.to_string(), step.namespace(), retry).await;
-            if steps.cancel.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
-                return Err(EngineError::Canceled.into());
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = steps.cancel.cancelled() => return Err(EngineError::Canceled.into()),
+                () = steps.suspend.cancelled() => return Err(EngineError::Suspended.into()),
             }
             steps.begin_retry(step.to_string()).await;
         }
