@@ -7,8 +7,8 @@ mod data;
 use std::hint::black_box;
 
 use abs_asb::{
-    Decompressor, Decryptor, Encoder, EncryptionKey, FrameWriter, Item, Items, KeySize, Position, RecordHead,
-    Skimmer, WireBin,
+    Cipher, Decompressor, Decryptor, Encoder, EncryptionKey, FileOrigin, FrameWriter, GcmHead, Item, Items,
+    Position, RecordHead, Skimmer, WireBin,
 };
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 
@@ -89,22 +89,25 @@ fn frame(c: &mut Criterion) {
     let records: Vec<_> = (0..RECORDS as u32).map(record).collect();
     let mut text = Vec::new();
     encode(&Encoder::new("source-ns1", false), &records, &mut text);
-    let key = EncryptionKey::from_pem_or_base64(KEY, KeySize::Aes256).unwrap();
+    let key = |cipher| EncryptionKey::from_pem_or_base64(KEY, cipher).unwrap();
+    let (ctr, gcm) = (key(Cipher::Aes256), key(Cipher::Aes256Gcm));
+    let new =
+        |level, key| FrameWriter::new(level, key, FileOrigin { run: "run", name: "0_n_1.asb" }).unwrap();
     let mut group = c.benchmark_group("frame");
     group.throughput(Throughput::Bytes(text.len() as u64));
-    for (name, level, key) in
-        [("zstd-1", Some(1), None), ("zstd-3", Some(3), None), ("aes256", None, Some(&key))]
-    {
+    for (name, level, key) in [
+        ("zstd-1", Some(1), None),
+        ("zstd-3", Some(3), None),
+        ("aes256", None, Some(&ctr)),
+        ("aes256gcm", None, Some(&gcm)),
+    ] {
+        let mut writer = new(level, key);
         group.bench_function(format!("seal-{name}"), |b| {
-            b.iter_batched_ref(
-                || (FrameWriter::new(level, key).unwrap(), text.clone()),
-                |(writer, block)| writer.seal(block).unwrap(),
-                BatchSize::LargeInput,
-            );
+            b.iter_batched_ref(|| text.clone(), |block| writer.seal(block).unwrap(), BatchSize::LargeInput);
         });
     }
     let mut file = text.clone();
-    let mut writer = FrameWriter::new(Some(1), None).unwrap();
+    let mut writer = new(Some(1), None);
     writer.seal(&mut file).unwrap();
     writer.finish(&mut file).unwrap();
     let mut out = Vec::with_capacity(2 << 20);
@@ -115,8 +118,25 @@ fn frame(c: &mut Criterion) {
         });
     });
     assert!(out == text);
-    let mut decryptor = Decryptor::new(&key, [0; 16]);
-    group.bench_function("open-aes256", |b| b.iter(|| decryptor.apply(black_box(&mut text))));
+    let mut decryptor = Decryptor::ctr(&ctr, [0; 16]).unwrap();
+    group.bench_function("open-aes256", |b| {
+        b.iter(|| decryptor.decrypt(black_box(&mut text), 0, true).unwrap());
+    });
+    let mut file = text.clone();
+    let mut writer = new(None, Some(&gcm));
+    writer.seal(&mut file).unwrap();
+    writer.finish(&mut file).unwrap();
+    group.bench_function("open-aes256gcm", |b| {
+        b.iter_batched_ref(
+            || {
+                let head = GcmHead::parse(&file).unwrap().unwrap();
+                let body = file[head.length()..].to_vec();
+                (Decryptor::gcm(&gcm, head).unwrap(), body)
+            },
+            |(decryptor, body)| decryptor.decrypt(body, 0, true).unwrap(),
+            BatchSize::LargeInput,
+        );
+    });
     group.finish();
 }
 

@@ -29,8 +29,6 @@ pub(crate) enum KeyError {
     Secret(#[from] SecretError),
     #[error("the encryption key is not usable: {0}")]
     Bad(#[from] abs_asb::KeyError),
-    #[error("the policy encrypts, but names no key")]
-    Missing,
 }
 
 impl RunError {
@@ -39,7 +37,7 @@ impl RunError {
         match self {
             Self::Engine(e) => e.is_transient(),
             Self::Catalog(CatalogError::Storage(e)) => e.is_transient(),
-            Self::FullDue(_) | Self::Catalog(_) | Self::Key(KeyError::Bad(_) | KeyError::Missing) => false,
+            Self::FullDue(_) | Self::Catalog(_) | Self::Key(KeyError::Bad(_)) => false,
             Self::Lease(LeaseError::Cluster(e)) => e.is_transient(),
             Self::Lease(LeaseError::Secret(e)) | Self::Key(KeyError::Secret(e)) => e.is_transient(),
         }

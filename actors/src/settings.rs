@@ -1,12 +1,12 @@
 //! From what is configured to what the parts below take.
 
-use abs_asb::{EncryptionKey, KeySize};
+use abs_asb::EncryptionKey;
 use abs_cluster::{ConnectOptions, Credentials, ProtocolVersion, Seed, TlsIdentity, TlsOptions};
 use abs_config::{
-    Cipher, ClusterSettings, CredentialSettings, Encryption, RoutineSettings, Scope, Secret, SecretError,
+    Cipher, ClusterSettings, CredentialSettings, KeySecrets, RoutineSettings, Scope, Secret, SecretError,
     TlsSettings,
 };
-use abs_engine::PartitionChoice;
+use abs_engine::{KeyRing, PartitionChoice};
 
 use crate::run_error::KeyError;
 
@@ -66,18 +66,32 @@ async fn tls_options(settings: &TlsSettings) -> Result<TlsOptions, SecretError> 
     })
 }
 
-/// The key that files are encrypted with; `None` when they are not.
-pub(crate) async fn key(
-    encryption: &Encryption,
-    secret: Option<&Secret>,
-) -> Result<Option<EncryptionKey>, KeyError> {
-    let Encryption::On(cipher, _) = encryption else { return Ok(None) };
-    let text = secret.ok_or(KeyError::Missing)?.resolve().await?;
-    let size = match cipher {
-        Cipher::Aes128 => KeySize::Aes128,
-        Cipher::Aes256 => KeySize::Aes256,
+/// A key, fetched.
+async fn key((cipher, secret): &(Cipher, Secret)) -> Result<EncryptionKey, KeyError> {
+    let cipher = match cipher {
+        Cipher::Aes128 => abs_asb::Cipher::Aes128,
+        Cipher::Aes256 => abs_asb::Cipher::Aes256,
+        Cipher::Aes128Gcm => abs_asb::Cipher::Aes128Gcm,
+        Cipher::Aes256Gcm => abs_asb::Cipher::Aes256Gcm,
     };
-    Ok(Some(EncryptionKey::from_pem_or_base64(&text, size)?))
+    Ok(EncryptionKey::from_pem_or_base64(&secret.resolve().await?, cipher)?)
+}
+
+/// The key that files are encrypted with; `None` when they are not.
+pub(crate) async fn main_key(keys: &KeySecrets) -> Result<Option<EncryptionKey>, KeyError> {
+    match &keys.main {
+        Some(main) => key(main).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// The keys that backups are read with.
+pub(crate) async fn key_ring(keys: &KeySecrets) -> Result<KeyRing, KeyError> {
+    let mut ring = KeyRing::from(main_key(keys).await?);
+    for further in &keys.further {
+        ring.further.push(key(further).await?);
+    }
+    Ok(ring)
 }
 
 /// Which partitions a routine backs up.

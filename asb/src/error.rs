@@ -169,7 +169,7 @@ pub enum EncodeError {
     BinCount(u16),
 }
 
-/// A failure below the text: compression or the source of random bytes.
+/// A failure below the text: compression, encryption or the source of random bytes.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
     /// A level that zstd does not have.
@@ -181,7 +181,21 @@ pub enum FrameError {
     /// The bytes are not zstd's, or damaged.
     #[error("cannot decompress: {0}")]
     Decompress(#[source] std::io::Error),
-    /// The system gave no random bytes for an initialisation vector.
+    /// AES-GCM does not take the key or the chunk.
+    #[error("AES-GCM does not take the key or the text")]
+    Gcm,
+    /// The head of a file is not one of AES-GCM.
+    #[error("the head of the file is damaged")]
+    Head,
+    /// A chunk is not what was written at this place of this file.
+    #[error("its bytes {start} to {end} are not those that were written: the file was cut or changed")]
+    Forged {
+        /// The place of its first byte.
+        start: u64,
+        /// The place of its last byte.
+        end: u64,
+    },
+    /// The system gave no random bytes for an initialisation vector or a salt.
     #[error("cannot get random bytes: {0}")]
     Random(getrandom::Error),
 }

@@ -1,4 +1,4 @@
-//! From the text to the bytes on storage and back: zstd inside, AES in counter mode outside.
+//! From the text to the bytes on storage and back: zstd inside, AES in counter mode or AES-GCM outside.
 
 use std::{fmt, mem};
 
@@ -12,32 +12,40 @@ use aes::{
 use ctr::{Ctr128BE, CtrCore};
 use zstd::stream::raw::{CParameter, DParameter, InBuffer, Operation, OutBuffer};
 
+use crate::gcm::{FileOrigin, GcmHead, Opener, Sealer};
 use crate::{EncryptionKey, FrameError, key::Secret};
 
-/// The bytes in front of an encrypted file.
+/// The bytes in front of a file that is encrypted in counter mode.
 pub const ENCRYPTION_HEAD: usize = 16;
 
 /// Turns a file's text, block by block, into the bytes to store.
 pub struct FrameWriter {
     compressor: Option<Compressor>,
-    /// What is to go in front of the first bytes.
-    head: Option<[u8; ENCRYPTION_HEAD]>,
-    cipher: Option<Cipher>,
+    encryption: Encryption,
+}
+
+enum Encryption {
+    None,
+    Ctr(CtrWriter),
+    Gcm(Box<Sealer>),
 }
 
 impl FrameWriter {
-    /// A writer for one file, compressing with this zstd level when there is one (0 = zstd's default, negative ones
-    /// are faster than 1), encrypting with this key when there is one.
-    pub fn new(compression: Option<i32>, key: Option<&EncryptionKey>) -> Result<Self, FrameError> {
-        let mut head = None;
-        let mut cipher = None;
-        if let Some(key) = key {
-            let mut iv = [0; ENCRYPTION_HEAD];
-            getrandom::fill(&mut iv).map_err(FrameError::Random)?;
-            head = Some(iv);
-            cipher = Some(Cipher::new(key, iv));
-        }
-        Ok(Self { compressor: compression.map(Compressor::new).transpose()?, head, cipher })
+    /// A writer for the file of this `origin`, compressing with this zstd level when there is one (0 = zstd's default,
+    /// negative ones are faster than 1), encrypting with this key when there is one.
+    pub fn new(
+        compression: Option<i32>,
+        key: Option<&EncryptionKey>,
+        origin: FileOrigin<'_>,
+    ) -> Result<Self, FrameError> {
+        let encryption = match key {
+            None => Encryption::None,
+            Some(key) => match CtrWriter::new(key)? {
+                Some(writer) => Encryption::Ctr(writer),
+                None => Encryption::Gcm(Box::new(Sealer::new(key, origin)?)),
+            },
+        };
+        Ok(Self { compressor: compression.map(Compressor::new).transpose()?, encryption })
     }
 
     /// Replaces `block`, the file's next text, by the file's next bytes; there may be none yet.
@@ -45,8 +53,25 @@ impl FrameWriter {
         if let Some(compressor) = &mut self.compressor {
             compressor.replace(block)?;
         }
-        self.encrypt(block, 0);
-        Ok(())
+        match &mut self.encryption {
+            Encryption::None => Ok(()),
+            Encryption::Ctr(writer) => {
+                writer.encrypt(block, 0);
+                Ok(())
+            }
+            Encryption::Gcm(sealer) => sealer.replace(block),
+        }
+    }
+
+    /// Bytes of the file that would still come if so many bytes of text came, and then its end. What compression makes of them
+    /// is not known, so they count nothing then.
+    #[must_use]
+    pub fn outstanding(&self, text: u64) -> u64 {
+        let text = if self.compressor.is_some() { 0 } else { text };
+        match &self.encryption {
+            Encryption::None | Encryption::Ctr(_) => text,
+            Encryption::Gcm(sealer) => sealer.outstanding(text),
+        }
     }
 
     /// Appends the file's last bytes to `out`. The writer is used up then.
@@ -55,17 +80,13 @@ impl FrameWriter {
         if let Some(compressor) = &mut self.compressor {
             compressor.finish(out)?;
         }
-        self.encrypt(out, before);
-        Ok(())
-    }
-
-    /// Encrypts what is behind `from`, and puts the head there when it was not written yet.
-    fn encrypt(&mut self, bytes: &mut Vec<u8>, from: usize) {
-        if let Some(cipher) = &mut self.cipher {
-            cipher.apply(&mut bytes[from..]);
-        }
-        if let Some(head) = self.head.take() {
-            bytes.splice(from..from, head);
+        match &mut self.encryption {
+            Encryption::None => Ok(()),
+            Encryption::Ctr(writer) => {
+                writer.encrypt(out, before);
+                Ok(())
+            }
+            Encryption::Gcm(sealer) => sealer.finish(out, before),
         }
     }
 }
@@ -74,7 +95,7 @@ impl fmt::Debug for FrameWriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FrameWriter")
             .field("compressed", &self.compressor.is_some())
-            .field("encrypted", &self.cipher.is_some())
+            .field("encrypted", &!matches!(self.encryption, Encryption::None))
             .finish_non_exhaustive()
     }
 }
@@ -120,19 +141,77 @@ impl Compressor {
     }
 }
 
-/// Decrypts one file.
-pub struct Decryptor(Cipher);
+/// Encrypts one file in counter mode.
+struct CtrWriter {
+    /// What is to go in front of the first bytes.
+    head: Option<[u8; ENCRYPTION_HEAD]>,
+    key_stream: KeyStream,
+}
 
-impl Decryptor {
-    /// A decryptor for the file that begins with `head`.
-    #[must_use]
-    pub fn new(key: &EncryptionKey, head: [u8; ENCRYPTION_HEAD]) -> Self {
-        Self(Cipher::new(key, head))
+impl CtrWriter {
+    /// None when the key is for another mode.
+    fn new(key: &EncryptionKey) -> Result<Option<Self>, FrameError> {
+        let mut head = [0; ENCRYPTION_HEAD];
+        getrandom::fill(&mut head).map_err(FrameError::Random)?;
+        Ok(KeyStream::new(key, head).map(|key_stream| Self { head: Some(head), key_stream }))
     }
 
-    /// Decrypts the file's next bytes in place. They begin behind the head.
-    pub fn apply(&mut self, bytes: &mut [u8]) {
-        self.0.apply(bytes);
+    /// Encrypts what is behind `from`, and puts the head there when it was not written yet.
+    fn encrypt(&mut self, bytes: &mut Vec<u8>, from: usize) {
+        self.key_stream.apply(&mut bytes[from..]);
+        if let Some(head) = self.head.take() {
+            bytes.splice(from..from, head);
+        }
+    }
+}
+
+/// Decrypts one file.
+pub struct Decryptor(Decryption);
+
+enum Decryption {
+    Ctr(KeyStream),
+    Gcm(Box<Opener>),
+}
+
+impl Decryptor {
+    /// A decryptor for the file in counter mode that begins with `head`; none when the key is for another mode.
+    #[must_use]
+    pub fn ctr(key: &EncryptionKey, head: [u8; ENCRYPTION_HEAD]) -> Option<Self> {
+        KeyStream::new(key, head).map(|key_stream| Self(Decryption::Ctr(key_stream)))
+    }
+
+    /// A decryptor for the file that begins with `head`, by the key of its id. Whether it is right only the first chunk
+    /// tells.
+    pub fn gcm(key: &EncryptionKey, head: GcmHead) -> Result<Self, FrameError> {
+        Ok(Self(Decryption::Gcm(Box::new(Opener::new(key, head)?))))
+    }
+
+    /// Bytes of the file whose text was given out, and its head, where not all bytes are used at once.
+    #[must_use]
+    pub fn opened(&self) -> Option<u64> {
+        match &self.0 {
+            Decryption::Ctr(_) => None,
+            Decryption::Gcm(opener) => Some(opener.opened()),
+        }
+    }
+
+    /// Appends what was held back of the bytes before. The file's next bytes go behind it.
+    pub fn give_back(&mut self, bytes: &mut Vec<u8>) {
+        if let Decryption::Gcm(opener) = &mut self.0 {
+            opener.give_back(bytes);
+        }
+    }
+
+    /// Replaces what is behind `from`, the file's next bytes, by text; `ended` says that there are no more. What can't be
+    /// opened before more is known is held back. After an error only the text before the damage stays.
+    pub fn decrypt(&mut self, bytes: &mut Vec<u8>, from: usize, ended: bool) -> Result<(), FrameError> {
+        match &mut self.0 {
+            Decryption::Ctr(key_stream) => {
+                key_stream.apply(&mut bytes[from..]);
+                Ok(())
+            }
+            Decryption::Gcm(opener) => opener.replace(bytes, from, ended),
+        }
     }
 }
 
@@ -142,19 +221,21 @@ impl fmt::Debug for Decryptor {
     }
 }
 
-/// AES in counter mode: the same both ways.
-enum Cipher {
+/// The key stream of AES in counter mode: the same both ways.
+enum KeyStream {
     Aes128(Box<Ctr128BE<Aes128>>),
     Aes256(Box<Ctr128BE<Aes256>>),
 }
 
-impl Cipher {
-    /// The cipher of the file that begins with `head`: the encrypted predecessor of its first counter block. The
-    /// writer may choose the head instead of the counter: under a block cipher one is as random as the other.
-    fn new(key: &EncryptionKey, head: [u8; ENCRYPTION_HEAD]) -> Self {
+impl KeyStream {
+    /// That of the file that begins with `head`: the encrypted predecessor of its first counter block. The
+    /// writer may choose the head instead of the counter: under a block cipher one is as random as the other. None when the
+    /// key is for another mode.
+    fn new(key: &EncryptionKey, head: [u8; ENCRYPTION_HEAD]) -> Option<Self> {
         match &key.0 {
-            Secret::Aes128(key) => Self::Aes128(Box::new(counter(Aes128::new(&(**key).into()), head))),
-            Secret::Aes256(key) => Self::Aes256(Box::new(counter(Aes256::new(&(**key).into()), head))),
+            Secret::Aes128(key) => Some(Self::Aes128(Box::new(counter(Aes128::new(&(**key).into()), head)))),
+            Secret::Aes256(key) => Some(Self::Aes256(Box::new(counter(Aes256::new(&(**key).into()), head)))),
+            Secret::Aes128Gcm(_) | Secret::Aes256Gcm(_) => None,
         }
     }
 
@@ -261,16 +342,19 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::KeySize;
+    use crate::Cipher;
 
     const KEY: &str = include_str!("../../tests/golden/test-key.b64");
 
-    fn key(size: KeySize) -> EncryptionKey {
-        EncryptionKey::from_pem_or_base64(KEY, size).unwrap()
+    /// Of any file.
+    const ORIGIN: FileOrigin<'static> = FileOrigin { run: "run", name: "0_n_1.asb" };
+
+    fn key(cipher: Cipher) -> EncryptionKey {
+        EncryptionKey::from_pem_or_base64(KEY, cipher).unwrap()
     }
 
     fn seal(blocks: &[&[u8]], level: Option<i32>, key: Option<&EncryptionKey>) -> Vec<u8> {
-        let mut writer = FrameWriter::new(level, key).unwrap();
+        let mut writer = FrameWriter::new(level, key, ORIGIN).unwrap();
         let mut file = Vec::new();
         for block in blocks {
             let mut block = block.to_vec();
@@ -286,9 +370,9 @@ mod tests {
 
     fn decrypt(file: &[u8], key: &EncryptionKey, piece: usize) -> Vec<u8> {
         let (head, body) = file.split_first_chunk().unwrap();
-        let mut decryptor = Decryptor::new(key, *head);
+        let mut key_stream = KeyStream::new(key, *head).unwrap();
         let mut body = body.to_vec();
-        body.chunks_mut(piece).for_each(|piece| decryptor.apply(piece));
+        body.chunks_mut(piece).for_each(|piece| key_stream.apply(piece));
         body
     }
 
@@ -314,7 +398,7 @@ mod tests {
     fn plain_text_stays_in_its_buffer() {
         let mut block = b"text".to_vec();
         let place = block.as_ptr();
-        let mut writer = FrameWriter::new(None, None).unwrap();
+        let mut writer = FrameWriter::new(None, None, ORIGIN).unwrap();
         writer.seal(&mut block).unwrap();
         assert_eq!((block.as_slice(), block.as_ptr()), (&b"text"[..], place));
         let mut tail = Vec::new();
@@ -324,7 +408,7 @@ mod tests {
 
     #[test]
     fn an_empty_file_has_its_head_and_its_frame() {
-        let key = key(KeySize::Aes256);
+        let key = key(Cipher::Aes256);
         assert_eq!(seal(&[], None, Some(&key)).len(), ENCRYPTION_HEAD);
         assert_eq!(decompress(&seal(&[], Some(1), None), 1, 1).unwrap(), (Vec::new(), true));
         let both = seal(&[], Some(1), Some(&key));
@@ -333,19 +417,19 @@ mod tests {
 
     #[test]
     fn two_files_of_the_same_text_differ() {
-        let key = key(KeySize::Aes128);
+        let key = key(Cipher::Aes128);
         assert_ne!(seal(&[b"text"], None, Some(&key)), seal(&[b"text"], None, Some(&key)));
     }
 
     #[test]
     fn the_counter_carries_over_all_its_bytes() {
         // The head whose counter begins at 2^128 - 1: the second block is counted 0.
-        let Secret::Aes128(secret) = key(KeySize::Aes128).0 else { unreachable!() };
+        let Secret::Aes128(secret) = key(Cipher::Aes128).0 else { unreachable!() };
         let cipher = Aes128::new(&(*secret).into());
         let mut head = (u128::MAX - 1).to_be_bytes().into();
         cipher.encrypt_block(&mut head);
         let mut stream = [0; 32];
-        Decryptor::new(&key(KeySize::Aes128), head.into()).apply(&mut stream);
+        KeyStream::new(&key(Cipher::Aes128), head.into()).unwrap().apply(&mut stream);
         for (block, count) in stream.chunks(16).zip([u128::MAX, 0]) {
             let mut expected = count.to_be_bytes().into();
             cipher.encrypt_block(&mut expected);
@@ -416,7 +500,7 @@ mod tests {
         for level in [-1, 0, 1, 22] {
             assert_eq!(decompress(&seal(&[b"text"], Some(level), None), 7, 7).unwrap().0, b"text");
         }
-        assert!(matches!(FrameWriter::new(Some(23), None), Err(FrameError::Level(23))));
+        assert!(matches!(FrameWriter::new(Some(23), None, ORIGIN), Err(FrameError::Level(23))));
     }
 
     #[test]
@@ -431,11 +515,11 @@ mod tests {
         fn every_text_comes_back(
             blocks in prop::collection::vec(prop::collection::vec(0u8..4, 0..5000), 0..6),
             level in prop::option::of(1i32..4),
-            size in prop::option::of(prop::sample::select(&[KeySize::Aes128, KeySize::Aes256])),
+            cipher in prop::option::of(prop::sample::select(&[Cipher::Aes128, Cipher::Aes256])),
             piece in 1usize..3000,
             room in 1usize..3000,
         ) {
-            let key = size.map(key);
+            let key = cipher.map(key);
             let blocks: Vec<&[u8]> = blocks.iter().map(Vec::as_slice).collect();
             let mut file = seal(&blocks, level, key.as_ref());
             if let Some(key) = &key {

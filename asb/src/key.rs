@@ -10,16 +10,32 @@ use zeroize::Zeroizing;
 
 use crate::KeyError;
 
-/// The AES variants a backup can be encrypted with.
+/// The ciphers that a backup can be encrypted with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum KeySize {
-    /// 16 bytes of key.
+pub enum Cipher {
+    /// AES in counter mode with a key of 16 bytes, as asbackup uses it.
     Aes128,
-    /// 32 bytes of key.
+    /// The same with 32 bytes.
     Aes256,
+    /// AES-GCM by chunks, with a key of 16 bytes.
+    Aes128Gcm,
+    /// The same with 32 bytes.
+    Aes256Gcm,
 }
 
-/// An AES key; wiped when dropped, never shown.
+impl fmt::Display for Cipher {
+    /// As metadata.yaml names it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Aes128 => "AES128",
+            Self::Aes256 => "AES256",
+            Self::Aes128Gcm => "AES128GCM",
+            Self::Aes256Gcm => "AES256GCM",
+        })
+    }
+}
+
+/// The key of a cipher; wiped when dropped, never shown.
 #[derive(Clone)]
 pub struct EncryptionKey(pub(crate) Secret);
 
@@ -27,7 +43,13 @@ pub struct EncryptionKey(pub(crate) Secret);
 pub(crate) enum Secret {
     Aes128(Zeroizing<[u8; 16]>),
     Aes256(Zeroizing<[u8; 32]>),
+    Aes128Gcm(Zeroizing<[u8; 16]>),
+    Aes256Gcm(Zeroizing<[u8; 32]>),
 }
+
+/// From what labels keys and ids are derived, so that none says anything of another.
+const DATA_LABEL: &str = "abs data";
+const ID_LABEL: &str = "abs key id";
 
 /// `rsaEncryption` of RFC 8017.
 const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
@@ -35,7 +57,7 @@ const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1
 impl EncryptionKey {
     /// The AES key that asbackup makes of an RSA private key: the first bytes of the SHA-256 of its PKCS#1 DER.
     /// `text` is the key's PEM (PKCS#8 or PKCS#1), base64 of that, or the base64 inside it alone.
-    pub fn from_pem_or_base64(text: &str, size: KeySize) -> Result<Self, KeyError> {
+    pub fn from_pem_or_base64(text: &str, cipher: Cipher) -> Result<Self, KeyError> {
         let der = if let Some(der) = pem_body(text.as_bytes())? {
             der
         } else {
@@ -45,32 +67,57 @@ impl EncryptionKey {
         let pkcs1 = pkcs1(&der)?;
         let mut hash = Zeroizing::new([0; 32]);
         hash.copy_from_slice(&Sha256::digest(&pkcs1));
-        Ok(Self(match size {
-            KeySize::Aes128 => {
-                let mut key = Zeroizing::new([0; 16]);
-                key.copy_from_slice(&hash[..16]);
-                Secret::Aes128(key)
-            }
-            KeySize::Aes256 => Secret::Aes256(hash),
+        let mut half = Zeroizing::new([0; 16]);
+        half.copy_from_slice(&hash[..16]);
+        Ok(Self(match cipher {
+            Cipher::Aes128 => Secret::Aes128(half),
+            Cipher::Aes256 => Secret::Aes256(hash),
+            Cipher::Aes128Gcm => Secret::Aes128Gcm(half),
+            Cipher::Aes256Gcm => Secret::Aes256Gcm(hash),
         }))
     }
 
-    /// Which AES the key is for.
+    /// Which cipher the key is for.
     #[must_use]
-    pub const fn size(&self) -> KeySize {
+    pub const fn cipher(&self) -> Cipher {
         match self.0 {
-            Secret::Aes128(_) => KeySize::Aes128,
-            Secret::Aes256(_) => KeySize::Aes256,
+            Secret::Aes128(_) => Cipher::Aes128,
+            Secret::Aes256(_) => Cipher::Aes256,
+            Secret::Aes128Gcm(_) => Cipher::Aes128Gcm,
+            Secret::Aes256Gcm(_) => Cipher::Aes256Gcm,
         }
     }
 
     /// Tells keys from each other: 64 bits of a hash, from which the key cannot be found.
     #[must_use]
     pub fn id(&self) -> String {
-        let mut hash = Sha256::new_with_prefix(b"abs key id\n");
-        hash.update(self.bytes());
-        let id = hash.finalize()[..8].iter().fold(0_u64, |id, byte| id << 8 | u64::from(*byte));
-        format!("{id:016x}")
+        id_text(self.id_bytes())
+    }
+
+    pub(crate) fn id_bytes(&self) -> [u8; 8] {
+        let mut id = [0; 8];
+        match &self.0 {
+            Secret::Aes128(_) | Secret::Aes256(_) => {
+                let mut hash = Sha256::new_with_prefix(b"abs key id\n");
+                hash.update(self.bytes());
+                id.copy_from_slice(&hash.finalize()[..8]);
+            }
+            Secret::Aes128Gcm(_) | Secret::Aes256Gcm(_) => self.derive(None, ID_LABEL, &mut id),
+        }
+        id
+    }
+
+    /// The key of the file with this salt: as many bytes as this one has, the others are 0.
+    pub(crate) fn file_key(&self, salt: &[u8]) -> Zeroizing<[u8; 32]> {
+        let mut key = Zeroizing::new([0; 32]);
+        self.derive(Some(salt), DATA_LABEL, &mut key[..self.bytes().len()]);
+        key
+    }
+
+    /// HKDF-SHA256 of the key, `label` being the info.
+    fn derive(&self, salt: Option<&[u8]>, label: &str, out: &mut [u8]) {
+        let derived = Hkdf::<Sha256>::new(salt, self.bytes()).expand(label.as_bytes(), out);
+        debug_assert!(derived.is_ok(), "so few bytes can always be expanded");
     }
 
     /// The HMAC-SHA256 of `text` by a key that is derived from this one (HKDF-SHA256 without salt, `label` as info), so that
@@ -91,8 +138,7 @@ impl EncryptionKey {
 
     fn hmac(&self, label: &str, text: &[u8]) -> Hmac<Sha256> {
         let mut key = Zeroizing::new([0; 64]);
-        let derived = Hkdf::<Sha256>::new(None, self.bytes()).expand(label.as_bytes(), &mut *key);
-        debug_assert!(derived.is_ok(), "two blocks can always be expanded");
+        self.derive(None, label, &mut *key);
         let mut mac = <Hmac<Sha256> as KeyInit>::new(&(*key).into());
         mac.update(text);
         mac
@@ -100,16 +146,21 @@ impl EncryptionKey {
 
     fn bytes(&self) -> &[u8] {
         match &self.0 {
-            Secret::Aes128(key) => key.as_slice(),
-            Secret::Aes256(key) => key.as_slice(),
+            Secret::Aes128(key) | Secret::Aes128Gcm(key) => key.as_slice(),
+            Secret::Aes256(key) | Secret::Aes256Gcm(key) => key.as_slice(),
         }
     }
 }
 
 impl fmt::Debug for EncryptionKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "EncryptionKey({:?})", self.size())
+        write!(f, "EncryptionKey({:?})", self.cipher())
     }
+}
+
+/// The id of a key as documents have it.
+pub(crate) fn id_text(id: [u8; 8]) -> String {
+    format!("{:016x}", u64::from_be_bytes(id))
 }
 
 /// The DER of the first private key in a PEM file; none when `text` is no PEM. Lines may be of any length: keys in
@@ -163,8 +214,9 @@ mod tests {
     /// Protects: the id of a key stays what it is, and each key has its own.
     #[test]
     fn an_id_tells_keys_from_each_other() {
-        let id = |size| EncryptionKey::from_pem_or_base64(BODY, size).unwrap().id();
-        assert_eq!([id(KeySize::Aes128), id(KeySize::Aes256)], ["cefb42e33ceb2085", "d26420ed0d59b55d"]);
+        let id = |cipher| EncryptionKey::from_pem_or_base64(BODY, cipher).unwrap().id();
+        assert_eq!([id(Cipher::Aes128), id(Cipher::Aes256)], ["cefb42e33ceb2085", "d26420ed0d59b55d"]);
+        assert_eq!([id(Cipher::Aes128Gcm), id(Cipher::Aes256Gcm)], ["d96fe1a8a6ae9391", "518983e2b7d28ed8"]);
     }
 
     fn pem(label: &str, body: &str, end: &str) -> String {
@@ -178,7 +230,7 @@ mod tests {
     }
 
     fn aes256(text: &str) -> Result<Vec<u8>, KeyError> {
-        let key = EncryptionKey::from_pem_or_base64(text, KeySize::Aes256)?;
+        let key = EncryptionKey::from_pem_or_base64(text, Cipher::Aes256)?;
         let Secret::Aes256(bytes) = &key.0 else { unreachable!() };
         Ok(bytes.to_vec())
     }
@@ -207,10 +259,10 @@ mod tests {
 
     #[test]
     fn aes128_is_the_first_half() {
-        let key = EncryptionKey::from_pem_or_base64(BODY, KeySize::Aes128).unwrap();
+        let key = EncryptionKey::from_pem_or_base64(BODY, Cipher::Aes128).unwrap();
         let Secret::Aes128(bytes) = &key.0 else { unreachable!() };
         assert_eq!(bytes.as_slice(), &aes256(BODY).unwrap()[..16]);
-        assert_eq!(key.size(), KeySize::Aes128);
+        assert_eq!(key.cipher(), Cipher::Aes128);
     }
 
     #[test]
@@ -236,7 +288,7 @@ mod tests {
 
     #[test]
     fn a_key_is_never_shown() {
-        let key = EncryptionKey::from_pem_or_base64(BODY, KeySize::Aes128).unwrap();
+        let key = EncryptionKey::from_pem_or_base64(BODY, Cipher::Aes128).unwrap();
         assert_eq!(format!("{key:?}"), "EncryptionKey(Aes128)");
     }
 }

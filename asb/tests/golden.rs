@@ -7,7 +7,7 @@ mod agree;
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use abs_asb::{
-    Decompressor, Decryptor, ENCRYPTION_HEAD, Encoder, EncryptionKey, Header, Item, Items, KeySize, Position,
+    Cipher, Decompressor, Decryptor, ENCRYPTION_HEAD, Encoder, EncryptionKey, Header, Item, Items, Position,
     Skimmer, Version,
 };
 
@@ -30,17 +30,17 @@ fn texts(form: &str) -> Vec<Vec<u8>> {
 
 fn open(form: &str, bytes: &[u8]) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
-    let size = match form.rsplit('-').next() {
-        Some("aes128") => Some(KeySize::Aes128),
-        Some("aes256") => Some(KeySize::Aes256),
+    let cipher = match form.rsplit('-').next() {
+        Some("aes128") => Some(Cipher::Aes128),
+        Some("aes256") => Some(Cipher::Aes256),
         _ => None,
     };
-    if let Some(size) = size {
+    if let Some(cipher) = cipher {
         let key = fs::read_to_string(golden("test-key.b64")).unwrap();
-        let key = EncryptionKey::from_pem_or_base64(&key, size).unwrap();
-        let (head, body) = bytes.split_first_chunk_mut::<ENCRYPTION_HEAD>().unwrap();
-        Decryptor::new(&key, *head).apply(body);
+        let key = EncryptionKey::from_pem_or_base64(&key, cipher).unwrap();
+        let head = *bytes.first_chunk().unwrap();
         bytes.drain(..ENCRYPTION_HEAD);
+        Decryptor::ctr(&key, head).unwrap().decrypt(&mut bytes, 0, true).unwrap();
     }
     if form.starts_with("zstd") {
         let mut decompressor = Decompressor::new().unwrap();

@@ -327,7 +327,7 @@ mod tests {
                 && !settings.sealed
                 && !settings.allow_masked
         );
-        assert_eq!((settings.encryption, settings.compression), (Encryption::None, Compression::None));
+        assert_eq!((settings.encryption, settings.compression), (Encryption::default(), Compression::None));
     }
 
     #[test]

@@ -68,7 +68,9 @@ pub use cluster::{
 };
 pub use compression::{Compression, CompressionMode, CompressionPolicy, RestoreCompressionPolicy};
 pub use document::Config;
-pub use encryption::{Cipher, Encryption, EncryptionMode, EncryptionPolicy, KeySource};
+pub use encryption::{
+    Cipher, CipherKey, Encryption, EncryptionMode, EncryptionPolicy, KeySecrets, KeySource, ReadKey,
+};
 pub use file_hash::FileHash;
 pub use load::{from_json, from_yaml};
 pub use logger::{FileLoggerConfig, LogFileSettings, LogFormat, LogLevel, LoggerConfig, LoggerSettings};

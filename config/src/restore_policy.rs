@@ -360,7 +360,10 @@ mod tests {
         assert_eq!(settings.socket_timeout, Some(Duration::from_mins(1)));
         assert!(settings.batch_writes && settings.records && settings.indexes && settings.udfs);
         assert_eq!((settings.namespace, settings.extra_ttl), (None, 0));
-        assert_eq!((settings.encryption, settings.compression), (Encryption::None, CompressionMode::None));
+        assert_eq!(
+            (settings.encryption, settings.compression),
+            (Encryption::default(), CompressionMode::None)
+        );
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::secret::{SecretText, Secrets, below};
 use crate::secret_agent::SecretAgent;
 use crate::settings::{Agents, Named, Settings};
 use crate::storage::{Storage, StorageSettings};
-use crate::{Problems, Secret, Timestamp};
+use crate::{KeySecrets, Problems, Timestamp};
 
 /// The earliest `time` of a request, in milliseconds: what is smaller is probably meant in seconds.
 const EARLIEST: i64 = 1_000_000_000_000;
@@ -100,8 +100,8 @@ pub struct RestoreRequestSettings {
     pub path: String,
     /// How to restore.
     pub policy: RestoreSettings,
-    /// The encryption key; none if the policy says that the backup is not encrypted.
-    pub encryption_key: Option<Secret>,
+    /// The keys that the backup may be encrypted with.
+    pub keys: KeySecrets,
 }
 
 /// What a [`RestoreTimestampRequest`] means.
@@ -117,8 +117,8 @@ pub struct RestoreTimestampSettings {
     pub storage: Arc<StorageSettings>,
     /// How to restore; each backup's metadata tells how it is compressed.
     pub policy: RestoreSettings,
-    /// The encryption key; none if the policy says that the backups are not encrypted.
-    pub encryption_key: Option<Secret>,
+    /// The keys that the backups may be encrypted with.
+    pub keys: KeySecrets,
 }
 
 impl Secrets for RestoreRequest {
@@ -173,13 +173,13 @@ impl RestoreRequest {
             }
             let agent = names.agents.of(self.secret_agent.as_ref(), self.secret_agent_name.as_deref(), check);
             let policy = self.policy.clone().unwrap_or_default().settings(&mut check.inside("policy"));
-            let encryption_key = policy.encryption.key(agent.as_ref(), "secret-agent-name", check);
+            let keys = policy.encryption.keys(agent.as_ref(), "secret-agent-name", check);
             Some(RestoreRequestSettings {
                 cluster: cluster.usable()?,
                 storage: storage.usable()?,
                 path: path.to_owned(),
                 policy,
-                encryption_key,
+                keys,
             })
         })
     }
@@ -210,14 +210,14 @@ impl RestoreTimestampRequest {
             }
             let agent = names.agents.of(self.secret_agent.as_ref(), self.secret_agent_name.as_deref(), check);
             let policy = self.policy.clone().unwrap_or_default().settings(&mut check.inside("policy"));
-            let encryption_key = policy.encryption.key(agent.as_ref(), "secret-agent-name", check);
+            let keys = policy.encryption.keys(agent.as_ref(), "secret-agent-name", check);
             Some(RestoreTimestampSettings {
                 routine: self.routine.clone(),
                 time: time?,
                 cluster: cluster.usable()?,
                 storage: storage.usable()?,
                 policy,
-                encryption_key,
+                keys,
             })
         })
     }
@@ -314,7 +314,7 @@ impl Names {
 mod tests {
     use super::*;
 
-    use crate::{Config, Existing, from_json};
+    use crate::{Cipher, Config, Existing, Secret, from_json};
 
     fn settings() -> Settings {
         let text = "
@@ -360,7 +360,7 @@ backup-routines:
             (host(&named.cluster), folder(&named.storage), named.path.as_str()),
             ("i", "/t", "r/backup/1/ns")
         );
-        assert_eq!((named.policy, named.encryption_key), (RestoreSettings::default(), None));
+        assert_eq!((named.policy, named.keys), (RestoreSettings::default(), KeySecrets::default()));
         let given = restore(
             r#"{"backup-data-path":"p","destination":{"seed-nodes":[{"host-name":"x","port":1}]},
                 "source":{"local-storage":{"path":"/x"}},"policy":{"no-generation":true,
@@ -369,7 +369,7 @@ backup-routines:
         .unwrap();
         assert_eq!((host(&given.cluster), folder(&given.storage)), ("x", "/x"));
         assert_eq!(given.policy.existing, Existing::TakesBins { if_older: false });
-        assert!(matches!(given.encryption_key, Some(Secret::Agent(..))));
+        assert!(matches!(given.keys.main, Some((Cipher::Aes128, Secret::Agent(..)))));
     }
 
     #[test]

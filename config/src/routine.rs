@@ -13,7 +13,7 @@ use crate::secret::{SecretText, Secrets};
 use crate::service::{ServiceSettings, TimestampFormat};
 use crate::settings::Entries;
 use crate::storage::StorageSettings;
-use crate::{Namespace, PartitionFilter, Schedule, Secret};
+use crate::{KeySecrets, Namespace, PartitionFilter, Schedule};
 
 /// The document `dto.BackupRoutine`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
@@ -90,8 +90,8 @@ pub struct RoutineSettings {
     pub storage: Arc<StorageSettings>,
     /// How backups are made.
     pub policy: BackupSettings,
-    /// The encryption key; none if the policy does not encrypt.
-    pub encryption_key: Option<Secret>,
+    /// The keys of the policy's encryption.
+    pub keys: KeySecrets,
     /// When full backups begin.
     pub full: Schedule,
     /// When incremental backups begin; never if none.
@@ -143,11 +143,11 @@ impl BackupRoutine {
             Some(name) => entries.policies.find("backup-policy", name, check),
             None => Some(BackupSettings::default()),
         };
-        let encryption_key = match (&agent, &policy) {
+        let keys = match (&agent, &policy) {
             // The agent has problems of its own.
-            (Some(None), _) | (_, None) => None,
+            (Some(None), _) | (_, None) => KeySecrets::default(),
             (agent, Some(policy)) => {
-                policy.encryption.key(agent.as_ref().and_then(Option::as_ref), "secret-agent", check)
+                policy.encryption.keys(agent.as_ref().and_then(Option::as_ref), "secret-agent", check)
             }
         };
         let zone = check.zone("schedule-timezone", self.schedule_timezone.as_deref());
@@ -169,7 +169,7 @@ impl BackupRoutine {
             storage_name: self.storage.clone(),
             storage: storage?,
             policy: policy?,
-            encryption_key,
+            keys,
             full: full?,
             incremental,
             namespaces,
@@ -237,7 +237,7 @@ impl BackupRoutine {
 mod tests {
     use super::*;
 
-    use crate::{Config, IncrementalMode, SecretReference, Settings};
+    use crate::{Cipher, Config, IncrementalMode, Secret, SecretReference, Settings};
 
     /// A configuration whose routine has these keys, too.
     fn settings(keys: &str) -> Result<Settings, Vec<String>> {
@@ -279,7 +279,7 @@ backup-routines:
         assert_eq!(routine.policy.incremental_mode, IncrementalMode::Cumulative);
         let reference: SecretReference = "secrets:r:k".parse().unwrap();
         let key = Secret::Agent(Arc::clone(&settings.agents["agent"]), reference);
-        assert_eq!(routine.encryption_key, Some(key));
+        assert_eq!(routine.keys.main, Some((Cipher::Aes256, key)));
     }
 
     #[test]

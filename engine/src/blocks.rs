@@ -8,14 +8,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use abs_asb::{
-    Content, Decompressor, Decryptor, ENCRYPTION_HEAD, EncryptionKey, Header, MAX_ITEM, Position, Skimmer,
-    sniff,
+    Content, Decompressor, Decryptor, ENCRYPTION_HEAD, FrameError, GcmHead, Header, MAX_ITEM, Position,
+    Skimmer, sniff,
 };
 use abs_storage::{ByteRange, ObjectPath, ObjectReader, Storage};
 
 use crate::error::EngineError;
+use crate::keys::KeyRing;
 use crate::limiter::{Limiter, limit};
-use crate::manifest::{BackupFile, FileEntry};
+use crate::manifest::{BackupFile, BackupOrigin, FileEntry};
 use crate::progress::RestoreProgress;
 use crate::sums::{CHUNK, ChunkCheck, Hash};
 
@@ -41,13 +42,14 @@ pub(crate) struct TextBlock {
 pub(crate) struct FileKind {
     pub header: Arc<Header>,
     pub compressed: bool,
+    pub encrypted: bool,
 }
 
 /// Where files come from, and what is common to them.
 #[derive(Debug)]
 pub(crate) struct BlockSource {
     storage: Arc<dyn Storage>,
-    key: Option<EncryptionKey>,
+    keys: KeyRing,
     bandwidth: Option<Arc<Limiter>>,
     progress: Arc<RestoreProgress>,
     /// Whether what is left of a file that was cut off is read, with a warning.
@@ -61,13 +63,13 @@ pub(crate) struct BlockSource {
 impl BlockSource {
     pub(crate) fn new(
         storage: Arc<dyn Storage>,
-        key: Option<EncryptionKey>,
+        keys: KeyRing,
         bandwidth: Option<Arc<Limiter>>,
         progress: Arc<RestoreProgress>,
     ) -> Self {
         Self {
             storage,
-            key,
+            keys,
             bandwidth,
             progress,
             reads_cut_files: false,
@@ -137,6 +139,7 @@ impl SharedFile {
 struct TextReader {
     path: ObjectPath,
     entry: Option<Arc<FileEntry>>,
+    origin: Arc<BackupOrigin>,
     name: Arc<str>,
     stage: Stage,
     /// Text behind the last block: the beginning of an item.
@@ -182,6 +185,7 @@ impl TextReader {
         Self {
             path,
             entry: file.entry,
+            origin: file.origin,
             name,
             stage: Stage::Unopened,
             rest: Vec::new(),
@@ -263,35 +267,34 @@ impl TextReader {
         };
         // The first bytes tell what the file is.
         let mut first = Vec::new();
-        let head = if job.key.is_some() { ENCRYPTION_HEAD } else { 0 };
-        while first.len() < head + 8 && !source.object_ended {
+        while first.len() < ENCRYPTION_HEAD + 8 && !source.object_ended {
             source.read(job, &mut first, &self.name).await?;
         }
-        if let Some(key) = &job.key {
-            let iv = first.first_chunk().ok_or_else(|| self.bad("too short for an encrypted file"))?;
-            let mut decryptor = Decryptor::new(key, *iv);
-            first.drain(..ENCRYPTION_HEAD);
-            decryptor.apply(&mut first);
-            source.decryptor = Some(decryptor);
+        self.find_decryptor(job, &mut source, &mut first).await?;
+        while first.len() < 8 && !source.object_ended {
+            source.read(job, &mut first, &self.name).await?;
         }
         match sniff(&first) {
             Content::Text => *text = first,
             Content::Zstd => {
-                let decompressor = Decompressor::new()
-                    .map_err(|cause| EngineError::Frame { file: self.name.to_string(), cause })?;
+                let decompressor = Decompressor::new().map_err(|cause| unframed(&self.name, cause))?;
                 source.decompressor = Some(decompressor);
                 source.packed = first;
                 source.more = true;
             }
             Content::Unknown if first.is_empty() => return Err(self.bad("the file is empty")),
-            Content::Unknown if job.key.is_some() => {
-                return Err(self.bad("not an .asb file, or encrypted with another key or not at all"));
+            Content::Unknown if source.decryptor.is_some() => {
+                let other = self.origin.key_id.as_ref().filter(|id| job.keys.find(id).is_none());
+                return Err(self.bad(match other {
+                    Some(id) => job.keys.lack_of(id),
+                    None => "not an .asb file, or encrypted with another key or not at all".to_owned(),
+                }));
             }
             Content::Unknown => {
                 return Err(self.bad("not an .asb file, or an encrypted one: no key was given"));
             }
         }
-        let compressed = source.decompressor.is_some();
+        let (compressed, encrypted) = (source.decompressor.is_some(), source.decryptor.is_some());
         self.stage = if source.object_ended && source.decompressor.is_none() {
             Stage::Ended
         } else {
@@ -304,13 +307,60 @@ impl TextReader {
                 text.drain(..length);
                 let position = Position { line: 1 + lines, offset: length as u64 };
                 self.skimmer = Skimmer::new(position);
-                self.kind = Some(FileKind { header: Arc::new(header), compressed });
+                self.kind = Some(FileKind { header: Arc::new(header), compressed, encrypted });
                 return Ok(());
             }
             if text.len() > MAX_ITEM {
                 return Err(self.bad("the header does not end"));
             }
             self.fill(job, text).await?;
+        }
+    }
+
+    /// Finds out how the file that begins with `first` is encrypted, and decrypts that.
+    async fn find_decryptor(
+        &mut self,
+        job: &BlockSource,
+        source: &mut Source,
+        first: &mut Vec<u8>,
+    ) -> Result<(), EngineError> {
+        let (decryptor, head) = if GcmHead::begins(first) {
+            let head = loop {
+                match GcmHead::parse(first).map_err(|cause| unframed(&self.name, cause))? {
+                    Some(head) => break head,
+                    None if source.object_ended => return Err(self.bad("the file ends inside its head")),
+                    None => source.read(job, first, &self.name).await?,
+                }
+            };
+            let key = job.keys.find(&head.key_id);
+            let key = key.ok_or_else(|| self.bad(job.keys.lack_of(&head.key_id)))?;
+            self.check_origin(&head)?;
+            let length = head.length();
+            (Decryptor::gcm(key, head).map_err(|cause| unframed(&self.name, cause))?, length)
+        } else if let Some(key) = job.keys.of(self.origin.key_id.as_deref()) {
+            let head = first.first_chunk().ok_or_else(|| self.bad("too short for an encrypted file"))?;
+            let decryptor = Decryptor::ctr(key, *head);
+            let other = || self.bad(format!("not encrypted as {}, or its head is damaged", key.cipher()));
+            (decryptor.ok_or_else(other)?, ENCRYPTION_HEAD)
+        } else {
+            return Ok(());
+        };
+        first.drain(..head);
+        source.decryptor = Some(decryptor);
+        source.decrypt(first, 0, &self.name)
+    }
+
+    /// Checks that a file is the one of its backup that it says it is.
+    fn check_origin(&self, head: &GcmHead) -> Result<(), EngineError> {
+        let damaged = |what| EngineError::Damaged { file: self.name.to_string(), what };
+        if head.name != self.path.name() {
+            return Err(damaged(format!("it is {:?}, renamed or in the place of another file", head.name)));
+        }
+        match &self.origin.run {
+            Some(run) if *run != head.run => {
+                Err(damaged(format!("it is of another backup, that of run {:?}", head.run)))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -325,7 +375,10 @@ impl TextReader {
             // Nothing behind the damage can be used: where the next item begins is not known.
             EngineError::Damaged { .. } => {
                 self.is_cut = true;
-                job.cut_off(e, source.check.as_ref().map(ChunkCheck::unchecked)).map(|()| true)
+                let opened = source.decryptor.as_ref().and_then(Decryptor::opened);
+                let packed = source.packed.len() as u64;
+                let lost = source.check.as_ref().map(|check| check.unused(opened) + packed);
+                job.cut_off(e, lost).map(|()| true)
             }
             e => Err(e),
         })?;
@@ -339,6 +392,10 @@ impl TextReader {
 impl Source {
     /// Reads from storage, a whole chunk if there are checksums, and decrypts.
     async fn read(&mut self, job: &BlockSource, out: &mut Vec<u8>, name: &str) -> Result<(), EngineError> {
+        let begin = out.len();
+        if let Some(decryptor) = &mut self.decryptor {
+            decryptor.give_back(out);
+        }
         let start = out.len();
         let most = if self.check.is_some() { CHUNK } else { READ };
         loop {
@@ -350,15 +407,21 @@ impl Source {
                 break;
             }
         }
+        let checked = self.check(&out[start..], name);
+        if checked.is_err() {
+            out.truncate(begin);
+        }
+        checked?;
+        self.decrypt(out, begin, name)
+    }
+
+    /// Checks the next bytes as they are stored.
+    fn check(&mut self, bytes: &[u8], name: &str) -> Result<(), EngineError> {
         if let Some(check) = &mut self.check {
-            let checked = check.check(&out[start..], name);
-            if checked.is_err() {
-                out.truncate(start);
-            }
-            checked?;
+            check.check(bytes, name)?;
         }
         if let Some((hash, _)) = &mut self.hash {
-            hash.update(&out[start..]);
+            hash.update(bytes);
         }
         if let Some((hash, expected)) = self.hash.take_if(|_| self.object_ended)
             && hash.finish() != Some(expected)
@@ -366,10 +429,13 @@ impl Source {
             let what = "its hash is not that of what was written".to_owned();
             return Err(EngineError::Damaged { file: name.to_owned(), what });
         }
-        if let Some(decryptor) = &mut self.decryptor {
-            decryptor.apply(&mut out[start..]);
-        }
         Ok(())
+    }
+
+    /// Decrypts what is behind `from`.
+    fn decrypt(&mut self, out: &mut Vec<u8>, from: usize, name: &str) -> Result<(), EngineError> {
+        let Some(decryptor) = &mut self.decryptor else { return Ok(()) };
+        decryptor.decrypt(out, from, self.object_ended).map_err(|cause| unframed(name, cause))
     }
 
     /// Decompresses some text; true at the end.
@@ -379,7 +445,7 @@ impl Source {
         text: &mut Vec<u8>,
         name: &str,
     ) -> Result<bool, EngineError> {
-        if self.used == self.packed.len() && !self.more {
+        if self.used == self.packed.len() && !self.more && !self.object_ended {
             let mut packed = std::mem::take(&mut self.packed);
             packed.clear();
             self.used = 0;
@@ -399,8 +465,17 @@ impl Source {
         let before = text.len();
         self.used += decompressor
             .step(&self.packed[self.used..], text, READ)
-            .map_err(|cause| EngineError::Frame { file: name.to_owned(), cause })?;
+            .map_err(|cause| unframed(name, cause))?;
         self.more = text.len() - before == READ;
         Ok(false)
+    }
+}
+
+/// The error of a file whose bytes do not become text.
+fn unframed(file: &str, cause: FrameError) -> EngineError {
+    let file = file.to_owned();
+    match cause {
+        FrameError::Forged { .. } => EngineError::Damaged { file, what: cause.to_string() },
+        cause => EngineError::Frame { file, cause },
     }
 }

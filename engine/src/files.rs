@@ -5,7 +5,6 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
 
-use abs_asb::EncryptionKey;
 use abs_storage::{ErrorKind, ObjectInfo, ObjectPath, Storage, StorageError, Verb};
 
 use crate::blocks::{BlockSource, FileKind, SharedFile, TextBlock};
@@ -14,7 +13,8 @@ use crate::catalog::suspects::is_dated_later;
 use crate::claim::claim_number;
 use crate::error::EngineError;
 use crate::folder::{join, place};
-use crate::manifest::{BackupFile, MANIFEST_FILE, Manifest, Proof};
+use crate::keys::KeyRing;
+use crate::manifest::{BackupFile, BackupOrigin, MANIFEST_FILE, Manifest, Proof};
 use crate::metadata::{METADATA_FILE, Metadata};
 
 /// What is under a folder.
@@ -88,24 +88,24 @@ pub async fn find_backups(storage: &dyn Storage, folder: &ObjectPath) -> Result<
 pub async fn namespace_of(
     storage: &Arc<dyn Storage>,
     folder: &ObjectPath,
-    key: Option<EncryptionKey>,
+    keys: &KeyRing,
 ) -> Result<String, EngineError> {
     let found = find(&**storage, folder).await?;
     found.check_readable(&**storage)?;
     let file =
         found.files.first().ok_or_else(|| EngineError::NoFiles { folder: place(&**storage, folder) })?;
-    let kind = read_kind(storage, &file.clone().into(), key, true).await?;
+    let kind = read_kind(storage, &file.clone().into(), keys, true).await?;
     Ok(String::from_utf8_lossy(&kind.header.namespace).into_owned())
 }
 
-/// What a file is, by its header: fails when it cannot be read with this key. With `reads_cut_files` it may be damaged behind.
+/// What a file is, by its header: fails when it cannot be read with these keys. With `reads_cut_files` it may be damaged behind.
 pub(crate) async fn read_kind(
     storage: &Arc<dyn Storage>,
     file: &BackupFile,
-    key: Option<EncryptionKey>,
+    keys: &KeyRing,
     reads_cut_files: bool,
 ) -> Result<FileKind, EngineError> {
-    let source = BlockSource::new(Arc::clone(storage), key, None, Arc::default());
+    let source = BlockSource::new(Arc::clone(storage), keys.clone(), None, Arc::default());
     let source = source.reading_cut_files(reads_cut_files);
     let mut block = TextBlock::default();
     SharedFile::new(file.clone()).next(&source, &mut block).await?;
@@ -209,7 +209,7 @@ pub(crate) struct Described {
     pub files: Vec<BackupFile>,
     /// How the files that are there differ from the manifest.
     pub wrong: Vec<EngineError>,
-    /// Whether the manifest was made with the key that was given.
+    /// Whether the manifest was made with the key of the backup.
     pub authentic: Result<(), EngineError>,
     /// Whether there is a manifest.
     pub is_proven: bool,
@@ -221,15 +221,16 @@ impl Found {
         &self,
         storage: &dyn Storage,
         object: &ObjectPath,
-        key: Option<&EncryptionKey>,
+        keys: &KeyRing,
     ) -> Result<Described, EngineError> {
         let folder = object.parent().unwrap_or_else(ObjectPath::root);
         let (metadata, text) = read_metadata(storage, object).await?;
         let is_there = self.manifests.contains(&folder);
-        match Manifest::read(storage, &folder, &text, &metadata, is_there, key).await? {
+        match Manifest::read(storage, &folder, &text, &metadata, is_there, keys).await? {
             None => Ok(self.without_manifest(metadata)),
             Some(Proof { manifest, authentic }) => {
-                let (files, wrong) = manifest.compare(storage, &folder, self.files.clone());
+                let (files, wrong) =
+                    manifest.compare(storage, &folder, self.files.clone(), metadata.encryption_key.clone());
                 Ok(Described { metadata, files, wrong, authentic, is_proven: true })
             }
         }
@@ -245,7 +246,9 @@ impl Found {
     }
 
     fn without_manifest(&self, metadata: Metadata) -> Described {
-        let files = self.files.iter().cloned().map(BackupFile::from).collect();
+        let origin = Arc::new(BackupOrigin { run: None, key_id: metadata.encryption_key.clone() });
+        let file = |info| BackupFile { info, entry: None, origin: Arc::clone(&origin) };
+        let files = self.files.iter().cloned().map(file).collect();
         Described { metadata, files, wrong: Vec::new(), authentic: Ok(()), is_proven: false }
     }
 }

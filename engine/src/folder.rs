@@ -201,6 +201,11 @@ impl RunFolder {
         Ok(())
     }
 
+    /// The id of the run.
+    pub(crate) fn run(&self) -> &str {
+        &self.run
+    }
+
     /// Whether there is a checkpoint to go on from.
     pub(crate) fn has_checkpoint(&self) -> bool {
         !self.sealed().saved.is_empty()

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use abs_asb::{AsbError, EncryptionKey, Item, Items, Position, Record, Version};
+use abs_asb::{AsbError, Item, Items, Position, Record, Version};
 use abs_storage::{ObjectInfo, ObjectPath, Storage};
 use serde::Serialize;
 use tokio::sync::Semaphore;
@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use crate::blocks::{BlockSource, SharedFile, TextBlock};
 use crate::error::EngineError;
 use crate::files::find;
+use crate::keys::KeyRing;
 use crate::manifest::BackupFile;
 use crate::metadata::Metadata;
 use crate::progress::RestoreProgress;
@@ -78,7 +79,7 @@ impl FolderReport {
 pub async fn inspect(
     storage: &Arc<dyn Storage>,
     path: &ObjectPath,
-    key: Option<&EncryptionKey>,
+    keys: &KeyRing,
 ) -> Result<FolderReport, EngineError> {
     let mut report =
         FolderReport { files: Vec::new(), metadata: None, has_manifest: false, problems: Vec::new() };
@@ -90,7 +91,7 @@ pub async fn inspect(
         // Of several backups each is only compared when it is looked at alone.
         match found.metadata.first().filter(|_| found.metadata.len() == 1).cloned() {
             None => bare,
-            Some(object) => match found.describe(&**storage, &object.path, key).await {
+            Some(object) => match found.describe(&**storage, &object.path, keys).await {
                 Ok(described) => {
                     report.metadata = Some(described.metadata);
                     report.has_manifest = described.is_proven;
@@ -105,7 +106,7 @@ pub async fn inspect(
             },
         }
     };
-    for (mut file, read) in read_files(storage, files, key, &Arc::default()).await? {
+    for (mut file, read) in read_files(storage, files, keys, &Arc::default()).await? {
         file.problem = read.err().map(|wrong| wrong.to_string());
         report.files.push(file);
     }
@@ -120,7 +121,7 @@ pub async fn inspect(
 pub(crate) async fn read_files(
     storage: &Arc<dyn Storage>,
     files: Vec<BackupFile>,
-    key: Option<&EncryptionKey>,
+    keys: &KeyRing,
     progress: &Arc<RestoreProgress>,
 ) -> Result<Vec<(FileReport, Result<(), EngineError>)>, EngineError> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -128,13 +129,12 @@ pub(crate) async fn read_files(
     let mut tasks = JoinSet::new();
     for file in files {
         let (slots, progress) = (Arc::clone(&slots), Arc::clone(progress));
-        let source = BlockSource::new(Arc::clone(storage), key.cloned(), None, Arc::clone(&progress));
+        let source = BlockSource::new(Arc::clone(storage), keys.clone(), None, Arc::clone(&progress));
         let source = source.checking_hashes();
         let mut report = FileReport {
             file: file.info.path.as_str().to_owned(),
             bytes: file.info.size,
             compression: "none",
-            encrypted: key.is_some(),
             ..FileReport::default()
         };
         tasks.spawn(async move {
@@ -193,6 +193,7 @@ async fn read_items(
                 Version::V3_1 => "3.1".to_owned(),
                 Version::V3_2 => "3.2".to_owned(),
             };
+            report.encrypted = kind.encrypted;
             report.compression = if kind.compressed { "zstd" } else { "none" };
         }
         if !more {

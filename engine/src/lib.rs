@@ -33,6 +33,7 @@ mod fault;
 mod files;
 mod folder;
 mod inspect;
+mod keys;
 mod limiter;
 mod limits;
 mod links;
@@ -65,6 +66,7 @@ pub use files::{
 };
 pub use folder::{discard, find_unfinished, observe_claim, random_id};
 pub use inspect::{FileReport, FolderReport, inspect};
+pub use keys::KeyRing;
 pub use limits::{BackupLimits, NamespaceLimits, RestoreLimits};
 pub use links::{Folder, LinkError, links_of};
 pub use metadata::{METADATA_FILE, Metadata};

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::EngineError;
 use crate::folder::{join, place};
+use crate::keys::KeyRing;
 use crate::metadata::{METADATA_FILE, Metadata};
 use crate::sums::{ChunkCheck, FileSums, hex};
 
@@ -153,7 +154,7 @@ impl Manifest {
         text: &[u8],
         metadata: &Metadata,
         is_there: bool,
-        key: Option<&EncryptionKey>,
+        keys: &KeyRing,
     ) -> Result<Option<Proof>, EngineError> {
         let path = join(folder, MANIFEST_FILE)?;
         let damaged =
@@ -184,6 +185,7 @@ impl Manifest {
                 )
             });
         }
+        let key = keys.of(metadata.encryption_key.as_deref());
         let authentic = key.map_or(Ok(()), |key| authenticate(&sealed, key));
         Ok(Some(Proof { manifest, authentic: authentic.map_err(|what| damaged(&path, &what)) }))
     }
@@ -195,12 +197,15 @@ impl Manifest {
 
     /// Compares the `.asb` files of `folder` with the manifest. Returns them with their entries, and what is wrong: files
     /// that are missing, have another size, or do not belong to the backup. A file that is not in the manifest is left out.
+    /// `key_id` is that of the backup.
     pub(crate) fn compare(
         self,
         storage: &dyn Storage,
         folder: &ObjectPath,
         found: Vec<ObjectInfo>,
+        key_id: Option<String>,
     ) -> (Vec<BackupFile>, Vec<EngineError>) {
+        let origin = Arc::new(BackupOrigin { run: Some(self.run), key_id });
         let mut entries: HashMap<_, _> =
             self.files.into_iter().map(|entry| (entry.name.clone(), Arc::new(entry))).collect();
         let (mut files, mut wrong) = (Vec::new(), Vec::new());
@@ -217,7 +222,7 @@ impl Manifest {
                     if entry.size != info.size {
                         complain(&info.path, format!("it has {} bytes instead of {}", info.size, entry.size));
                     }
-                    files.push(BackupFile { info, entry: Some(entry) });
+                    files.push(BackupFile { info, entry: Some(entry), origin: Arc::clone(&origin) });
                 }
             }
         }
@@ -243,11 +248,21 @@ pub(crate) struct Proof {
 pub(crate) struct BackupFile {
     pub info: ObjectInfo,
     pub entry: Option<Arc<FileEntry>>,
+    pub origin: Arc<BackupOrigin>,
+}
+
+/// What a backup says of how its files came about.
+#[derive(Debug, Default)]
+pub(crate) struct BackupOrigin {
+    /// The id of the run, which only a manifest says.
+    pub run: Option<String>,
+    /// The id of the key, if metadata.yaml says it.
+    pub key_id: Option<String>,
 }
 
 impl From<ObjectInfo> for BackupFile {
     fn from(info: ObjectInfo) -> Self {
-        Self { info, entry: None }
+        Self { info, entry: None, origin: Arc::default() }
     }
 }
 
@@ -358,14 +373,14 @@ fn words(bytes: &[u8]) -> Option<Vec<u32>> {
 
 #[cfg(test)]
 mod tests {
-    use abs_asb::KeySize;
+    use abs_asb::Cipher;
     use abs_storage::Local;
 
     use super::*;
     use crate::sums::{CHUNK, Summer};
 
-    fn key(size: KeySize) -> EncryptionKey {
-        EncryptionKey::from_pem_or_base64(include_str!("../../tests/golden/test-key.b64"), size).unwrap()
+    fn key(cipher: Cipher) -> EncryptionKey {
+        EncryptionKey::from_pem_or_base64(include_str!("../../tests/golden/test-key.b64"), cipher).unwrap()
     }
 
     fn entry(number: usize, chunks: usize) -> FileEntry {
@@ -381,7 +396,7 @@ mod tests {
     fn a_changed_text_is_found() {
         let (manifest, beside) = Manifest::new("00".repeat(16), "a: b\n".to_owned(), vec![entry(1, 3)]);
         assert!(beside.is_empty());
-        for key in [None, Some(key(KeySize::Aes128))] {
+        for key in [None, Some(key(Cipher::Aes128))] {
             let text = seal(&manifest, key.as_ref()).unwrap();
             assert_eq!(open::<Manifest>(text.as_bytes(), key.as_ref()).unwrap(), manifest);
             for bit in 0..text.len() * 8 {
@@ -393,7 +408,7 @@ mod tests {
                 assert!(open::<Manifest>(&text.as_bytes()[..end], None).is_err(), "{end}");
             }
         }
-        let (right, wrong) = (key(KeySize::Aes128), key(KeySize::Aes256));
+        let (right, wrong) = (key(Cipher::Aes128), key(Cipher::Aes256));
         let text = seal(&manifest, Some(&right)).unwrap();
         assert_eq!(authenticate(text.as_bytes(), &right), Ok(()));
         assert!(authenticate(text.as_bytes(), &wrong).unwrap_err().contains("another key"));
@@ -410,7 +425,7 @@ mod tests {
     async fn the_checksums_of_many_files_are_beside_the_manifest() {
         let files: Vec<_> = (0..10_000).map(|number| entry(number, 250)).collect();
         let (manifest, beside) = Manifest::new("00".repeat(16), String::new(), files);
-        assert!(seal(&manifest, Some(&key(KeySize::Aes256))).unwrap().len() <= 3_000_000);
+        assert!(seal(&manifest, Some(&key(Cipher::Aes256))).unwrap().len() <= 3_000_000);
         assert_eq!(beside.iter().map(|(_, bytes)| bytes.len()).sum::<usize>(), 10_000 * 250 * 4);
         assert!(beside.len() > 1 && beside.iter().all(|(_, bytes)| bytes.len() <= PER_OBJECT * 4));
         let place = tempfile::tempdir().unwrap();

@@ -49,7 +49,7 @@ pub struct Metadata {
     /// `NONE` or `ZSTD`.
     #[serde(default)]
     pub compression: String,
-    /// `NONE`, `AES128` or `AES256`.
+    /// `NONE` or a cipher: `AES128`, `AES256`, `AES128GCM` or `AES256GCM`.
     #[serde(default)]
     pub encryption: String,
     /// Set indexes, by name: their sets. The .asb format has no line for them; other readers pass this key over.

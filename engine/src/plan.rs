@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use abs_asb::{EncryptionKey, KeySize};
+use abs_asb::EncryptionKey;
 use abs_cluster::ClusterTime;
 use abs_config::{
     BackupSettings, Bandwidth, Compression, Existing, FileHash, RecordRate, RestoreSettings, Retry, SizeMb,
@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::catalog::ChainTraits;
 use crate::claim::Owner;
+use crate::keys::KeyRing;
 
 #[cfg(feature = "faults")]
 use crate::fault::Fault;
@@ -160,12 +161,10 @@ impl BackupPlan {
     pub fn chain_traits(&self) -> ChainTraits {
         ChainTraits {
             selection: self.selection(),
-            encryption: match self.encryption.as_ref().map(EncryptionKey::size) {
-                None => "NONE",
-                Some(KeySize::Aes128) => "AES128",
-                Some(KeySize::Aes256) => "AES256",
-            }
-            .to_owned(),
+            encryption: match &self.encryption {
+                None => "NONE".to_owned(),
+                Some(key) => key.cipher().to_string(),
+            },
             encryption_key: self.encryption.as_ref().map(EncryptionKey::id),
         }
     }
@@ -257,8 +256,8 @@ pub struct RestorePlan {
     pub socket_timeout: Duration,
     /// How long one attempt at a batch may take; zero for no limit.
     pub total_timeout: Duration,
-    /// The key that the files were encrypted with.
-    pub encryption: Option<EncryptionKey>,
+    /// The keys that the files may have been encrypted with.
+    pub encryption: KeyRing,
     /// The short waits before rows are written again that were refused for the moment, after one attempt at once.
     pub resend: Retry,
     /// The waits after those.
@@ -297,7 +296,7 @@ impl RestorePlan {
             bandwidth: 0,
             socket_timeout: Duration::from_secs(10),
             total_timeout: Duration::ZERO,
-            encryption: None,
+            encryption: KeyRing::default(),
             resend: RETRY,
             retry: Retry::NEVER,
             #[cfg(feature = "faults")]
@@ -307,10 +306,10 @@ impl RestorePlan {
 }
 
 impl RestorePlan {
-    /// A restore of a backup of namespace `source` by a policy, its encryption key fetched. When the policy maps a namespace
+    /// A restore of a backup of namespace `source` by a policy, its encryption keys fetched. When the policy maps a namespace
     /// to another, the backup must be of that one.
     #[must_use]
-    pub fn from_settings(settings: &RestoreSettings, source: &str, key: Option<EncryptionKey>) -> Self {
+    pub fn from_settings(settings: &RestoreSettings, source: &str, keys: KeyRing) -> Self {
         let (source, destination) = match &settings.namespace {
             Some(map) => (map.source.as_str(), map.destination.as_str()),
             None => (source, source),
@@ -340,7 +339,7 @@ impl RestorePlan {
             bandwidth: settings.bandwidth.map_or(0, Bandwidth::bytes_per_second),
             socket_timeout: settings.socket_timeout.unwrap_or(Duration::MAX),
             total_timeout: settings.total_timeout.unwrap_or(Duration::ZERO),
-            encryption: key,
+            encryption: keys,
             retry: settings.retry,
             ..Self::new(source, destination)
         }
@@ -385,7 +384,7 @@ mod tests {
 
     #[test]
     fn a_restore_by_a_policy() {
-        let plan = RestorePlan::from_settings(&RestoreSettings::default(), "n", None);
+        let plan = RestorePlan::from_settings(&RestoreSettings::default(), "n", KeyRing::default());
         assert_eq!((plan.source.as_str(), plan.destination.as_str()), ("n", "n"));
         assert_eq!((plan.parallel, plan.batch_size, plan.max_async_batches), (8, 128, 128));
         assert!(!plan.unique && !plan.replace && !plan.no_generation && !plan.disable_batch_writes);
@@ -398,7 +397,7 @@ mod tests {
             (Existing::IsReplaced { if_older: false }, (false, true, true)),
         ] {
             let settings = RestoreSettings { existing, batch_writes: false, ..RestoreSettings::default() };
-            let plan = RestorePlan::from_settings(&settings, "n", None);
+            let plan = RestorePlan::from_settings(&settings, "n", KeyRing::default());
             assert_eq!((plan.unique, plan.replace, plan.no_generation), expected);
             assert!(plan.disable_batch_writes);
         }

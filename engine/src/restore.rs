@@ -475,7 +475,7 @@ async fn look(
             }
             [object] => {
                 let object = object.clone();
-                let described = match found.describe(storage, &object.path, plan.encryption.as_ref()).await {
+                let described = match found.describe(storage, &object.path, &plan.encryption).await {
                     Err(e @ EngineError::Damaged { .. }) if plan.override_counts => {
                         progress.warn(format!("{e}; the files are restored without its checksums"));
                         found.describe_alone(storage, &object.path).await?
@@ -520,7 +520,7 @@ async fn look(
     Ok(all)
 }
 
-/// Finds out whether the plan's key is right: one file of a backup tells, and the smallest is read in one request.
+/// Finds out whether the plan has the right key: one file of a backup tells, and the smallest is read in one request.
 async fn try_key(
     storage: &Arc<dyn Storage>,
     files: &[BackupFile],
@@ -528,7 +528,7 @@ async fn try_key(
 ) -> Result<(), EngineError> {
     let mut result = Ok(());
     for file in files.iter().rev() {
-        let kind = read_kind(storage, file, plan.encryption.clone(), plan.override_counts).await;
+        let kind = read_kind(storage, file, &plan.encryption, plan.override_counts).await;
         result = kind.map(drop);
         // Of a damaged backup another file may tell.
         if result.is_ok() || !plan.override_counts {

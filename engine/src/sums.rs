@@ -116,9 +116,10 @@ impl ChunkCheck {
         Self { chunks, next: 0, size }
     }
 
-    /// Bytes of the file that were not checked, or are damaged.
-    pub(crate) fn unchecked(&self) -> u64 {
-        self.size.saturating_sub(self.next as u64 * CHUNK as u64)
+    /// Bytes of the file that are not used when it is given up here; those that were checked are, unless only so many were
+    /// `opened`.
+    pub(crate) fn unused(&self, opened: Option<u64>) -> u64 {
+        self.size.saturating_sub(opened.unwrap_or(self.next as u64 * CHUNK as u64))
     }
 
     /// Checks the next chunk of `file`: a whole one, or what is left at its end, perhaps nothing.

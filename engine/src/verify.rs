@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use abs_asb::EncryptionKey;
 use abs_storage::{ErrorKind, ObjectPath, Storage, StorageError};
 use futures_util::{StreamExt as _, stream};
 use serde::Serialize;
@@ -14,6 +13,7 @@ use crate::error::EngineError;
 use crate::files::{Described, Found, find};
 use crate::folder::place;
 use crate::inspect::{difference, differences, read_files};
+use crate::keys::KeyRing;
 use crate::manifest::{BackupFile, MANIFEST_FILE};
 use crate::metadata::{METADATA_FILE, Metadata};
 use crate::progress::RestoreProgress;
@@ -99,7 +99,7 @@ impl Verification {
 pub async fn verify(
     storage: &Arc<dyn Storage>,
     folder: &ObjectPath,
-    key: Option<&EncryptionKey>,
+    keys: &KeyRing,
     depth: Depth,
     progress: &Arc<RestoreProgress>,
 ) -> Result<Verification, EngineError> {
@@ -114,7 +114,7 @@ pub async fn verify(
             continue;
         }
         let backup = VerifiedBackup { folder: folder.to_string(), ..VerifiedBackup::default() };
-        let look = Look { storage, folder, key, depth, progress, backup };
+        let look = Look { storage, folder, keys, depth, progress, backup };
         result.backups.push(look.verify(found).await?);
     }
     Ok(result)
@@ -124,7 +124,7 @@ pub async fn verify(
 struct Look<'a> {
     storage: &'a Arc<dyn Storage>,
     folder: ObjectPath,
-    key: Option<&'a EncryptionKey>,
+    keys: &'a KeyRing,
     depth: Depth,
     progress: &'a Arc<RestoreProgress>,
     /// What was found so far.
@@ -188,7 +188,7 @@ impl Look<'_> {
             }
             return (None, bare());
         };
-        let described = match found.describe(&**self.storage, &object.path, self.key).await {
+        let described = match found.describe(&**self.storage, &object.path, self.keys).await {
             Ok(described) => described,
             Err(e) => {
                 self.note(&e);
@@ -209,23 +209,22 @@ impl Look<'_> {
                 (Some(metadata), files)
             }
             Some(why) => {
-                self.backup.obstacles.push(why.to_owned());
+                self.backup.obstacles.push(why);
                 (Some(metadata), Vec::new())
             }
         }
     }
 
-    /// Why the backup cannot be read with the key, as far as its metadata.yaml tells.
-    fn check_key(&self, metadata: &Metadata) -> Option<&'static str> {
+    /// Why the backup cannot be read with the keys, as far as its metadata.yaml tells.
+    fn check_key(&self, metadata: &Metadata) -> Option<String> {
         let is_plain = metadata.encryption.eq_ignore_ascii_case("NONE");
-        match self.key {
-            None if is_plain || metadata.encryption.is_empty() || self.depth == Depth::Quick => None,
-            None => Some("it is encrypted, and no key was given"),
-            Some(_) if is_plain => Some("it is not encrypted, but a key was given"),
-            Some(key) if metadata.encryption_key.as_ref().is_some_and(|id| *id != key.id()) => {
-                Some("it is encrypted with another key")
-            }
-            Some(_) => None,
+        let id = metadata.encryption_key.as_deref();
+        match (self.keys.of(id), id) {
+            (None, _) if is_plain || metadata.encryption.is_empty() || self.depth == Depth::Quick => None,
+            (Some(_), _) if is_plain => Some("it is not encrypted, but a key was given".to_owned()),
+            (_, Some(id)) if self.keys.find(id).is_none() => Some(format!("it is {}", self.keys.lack_of(id))),
+            (None, _) => Some("it is encrypted, and no key was given".to_owned()),
+            (Some(_), _) => None,
         }
     }
 
@@ -272,7 +271,7 @@ impl Look<'_> {
         metadata: Option<&Metadata>,
     ) -> Result<Vec<String>, EngineError> {
         let mut reports = Vec::new();
-        for (report, read) in read_files(self.storage, files, self.key, self.progress).await? {
+        for (report, read) in read_files(self.storage, files, self.keys, self.progress).await? {
             if let Err(e) = read {
                 self.note(&e);
             }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use abs_asb::{Encoder, EncryptionKey, FrameWriter, Version};
+use abs_asb::{Encoder, EncryptionKey, FileOrigin, FrameWriter, Version};
 use abs_config::FileHash;
 use abs_storage::{ObjectPath, ObjectWriter};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -64,7 +64,8 @@ impl WriteJob {
             .path
             .join(&name)
             .map_err(|e| EngineError::Plan(format!("the namespace makes no file name: {e}")))?;
-        let frame = FrameWriter::new(self.compression, self.encryption.as_ref())
+        let origin = FileOrigin { run: self.folder.run(), name: &name };
+        let frame = FrameWriter::new(self.compression, self.encryption.as_ref(), origin)
             .map_err(|cause| EngineError::Frame { file: path.to_string(), cause })?;
         let mut header = Vec::with_capacity(64);
         self.encoder.header(version, first, &mut header);
@@ -187,9 +188,7 @@ impl AsbFile {
     /// True when `more` bytes would take the file beyond the limit. A file has at least one block.
     fn is_full(&self, more: usize) -> bool {
         let limit = self.job.file_limit;
-        // What compression will make of the block is not known; the block before it is already counted.
-        let more = if self.job.compression.is_some() { 0 } else { more as u64 };
-        limit > 0 && self.header.is_none() && self.written + more > limit
+        limit > 0 && self.header.is_none() && self.written + self.frame.outstanding(more as u64) > limit
     }
 }
 

@@ -9,7 +9,7 @@ use clap::Args;
 use indicatif::HumanBytes;
 
 use super::Failure;
-use super::options::Encryption;
+use super::options::Decryption;
 use super::place::{OtherStorage, Place, within};
 use super::view::{contents, count, say, shown};
 
@@ -21,14 +21,14 @@ pub(super) struct Arguments {
     #[command(flatten)]
     place: OtherStorage,
     #[command(flatten)]
-    encryption: Encryption,
+    decryption: Decryption,
     /// Print the findings as JSON.
     #[arg(long)]
     json: bool,
 }
 
 pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
-    let key = arguments.encryption.key()?;
+    let keys = arguments.decryption.keys()?;
     let other = arguments.place.open()?;
     let mut reports = Vec::new();
     for path in &arguments.paths {
@@ -37,7 +37,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
             Some(storage) => (within(Arc::clone(storage), path)?, storage.describe()),
             None => locate(path)?,
         };
-        let mut report = abs_engine::inspect(&storage, &object, key.as_ref()).await.map_err(Failure::job)?;
+        let mut report = abs_engine::inspect(&storage, &object, &keys).await.map_err(Failure::job)?;
         for file in &mut report.files {
             file.file = Path::new(&root).join(&file.file).display().to_string();
         }

@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use abs_asb::{EncryptionKey, KeySize};
-use clap::Args;
+use abs_asb::EncryptionKey;
+use abs_engine::KeyRing;
+use clap::builder::PossibleValue;
+use clap::{Args, ValueEnum};
 use tokio_util::sync::CancellationToken;
 
 use super::Failure;
@@ -12,8 +14,8 @@ use super::Failure;
 #[allow(clippy::struct_field_names, reason = "fields are named as their options")]
 #[derive(Debug, Args)]
 pub(super) struct Encryption {
-    /// The files are encrypted, with AES in counter mode.
-    #[arg(long, value_name = "aes128|aes256", requires = "key")]
+    /// The files are encrypted: with AES in counter mode, or, with authentication, with AES-GCM.
+    #[arg(long, value_name = "aes128|aes256|aes128gcm|aes256gcm", requires = "key")]
     encrypt: Option<Cipher>,
     /// File with the RSA private key (PEM, or base64 of it) that the AES key is made from.
     #[arg(long, value_name = "FILE", group = "key", requires = "encrypt")]
@@ -23,37 +25,80 @@ pub(super) struct Encryption {
     encryption_key_env: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, ValueEnum)]
 enum Cipher {
     Aes128,
     Aes256,
+    #[value(name = "aes128gcm")]
+    Aes128Gcm,
+    #[value(name = "aes256gcm")]
+    Aes256Gcm,
+}
+
+impl Cipher {
+    /// The key in a text, which is from `origin`.
+    fn key(self, text: &str, origin: &str) -> Result<EncryptionKey, Failure> {
+        let cipher = match self {
+            Self::Aes128 => abs_asb::Cipher::Aes128,
+            Self::Aes256 => abs_asb::Cipher::Aes256,
+            Self::Aes128Gcm => abs_asb::Cipher::Aes128Gcm,
+            Self::Aes256Gcm => abs_asb::Cipher::Aes256Gcm,
+        };
+        EncryptionKey::from_pem_or_base64(text, cipher)
+            .map_err(|e| Failure::Usage(format!("the encryption key in {origin} is not usable: {e}")))
+    }
+
+    fn key_in(self, file: &Path) -> Result<EncryptionKey, Failure> {
+        let origin = file.display().to_string();
+        let text = std::fs::read_to_string(file)
+            .map_err(|e| Failure::Usage(format!("cannot read the encryption key {origin}: {e}")))?;
+        self.key(&text, &origin)
+    }
 }
 
 impl Encryption {
     pub(super) fn key(self) -> Result<Option<EncryptionKey>, Failure> {
         let Some(cipher) = self.encrypt else { return Ok(None) };
-        let (text, origin) = match (self.encryption_key_file, self.encryption_key_env) {
-            (Some(file), _) => {
-                let origin = file.display().to_string();
-                let text = std::fs::read_to_string(&file)
-                    .map_err(|e| Failure::Usage(format!("cannot read the encryption key {origin}: {e}")))?;
-                (text, origin)
-            }
+        match (self.encryption_key_file, self.encryption_key_env) {
+            (Some(file), _) => cipher.key_in(&file).map(Some),
             (None, Some(name)) => {
                 let text = std::env::var(&name)
                     .map_err(|_| Failure::Usage(format!("the environment variable {name} is not set")))?;
-                (text, name)
+                cipher.key(&text, &name).map(Some)
             }
-            (None, None) => return Err(Failure::usage("--encrypt needs a key")),
-        };
-        let size = match cipher {
-            Cipher::Aes128 => KeySize::Aes128,
-            Cipher::Aes256 => KeySize::Aes256,
-        };
-        EncryptionKey::from_pem_or_base64(&text, size)
-            .map(Some)
-            .map_err(|e| Failure::Usage(format!("the encryption key in {origin} is not usable: {e}")))
+            (None, None) => Err(Failure::usage("--encrypt needs a key")),
+        }
     }
+}
+
+/// How the files of backups may be encrypted that are read.
+#[derive(Debug, Args)]
+pub(super) struct Decryption {
+    #[command(flatten)]
+    main: Encryption,
+    /// A further key, for backups that were made with another key or mode: as --encrypt names the mode, and the file of the key.
+    /// Can be repeated.
+    #[arg(long = "read-key", value_name = "MODE:FILE", value_parser = parse_read_key)]
+    further: Vec<(Cipher, PathBuf)>,
+}
+
+impl Decryption {
+    pub(super) fn keys(self) -> Result<KeyRing, Failure> {
+        let mut keys = KeyRing::from(self.main.key()?);
+        for (cipher, file) in self.further {
+            keys.further.push(cipher.key_in(&file)?);
+        }
+        Ok(keys)
+    }
+}
+
+fn parse_read_key(text: &str) -> Result<(Cipher, PathBuf), String> {
+    let (mode, file) = text.split_once(':').ok_or("write MODE:FILE, for example aes256gcm:old-key.pem")?;
+    let modes: Vec<_> = Cipher::value_variants().iter().filter_map(Cipher::to_possible_value).collect();
+    let modes: Vec<_> = modes.iter().map(PossibleValue::get_name).collect();
+    let cipher = Cipher::from_str(mode, true)
+        .map_err(|_| format!("{mode:?} is no mode of encryption: it can be {}", modes.join(", ")))?;
+    Ok((cipher, file.into()))
 }
 
 /// Refuses a path that is something else than a folder.

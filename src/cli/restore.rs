@@ -18,7 +18,7 @@ use serde_json::{Map, json};
 
 use super::connect::Connect;
 use super::job;
-use super::options::{Encryption, MAX_BIN, MAX_SET, cancel_on_signal, parse_name};
+use super::options::{Decryption, MAX_BIN, MAX_SET, cancel_on_signal, parse_name};
 use super::place::OtherStorage;
 use super::view::count;
 use super::{Failure, resources, view};
@@ -107,7 +107,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "MS", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
     socket_timeout: u64,
     #[command(flatten)]
-    encryption: Encryption,
+    decryption: Decryption,
     /// Print the summary as JSON.
     #[arg(long)]
     json: bool,
@@ -166,7 +166,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
         records_per_second: arguments.tps.map_or(0, |rate| u64::from(rate.get())),
         bandwidth: arguments.bandwidth.map_or(0, Bandwidth::bytes_per_second),
         socket_timeout: Duration::from_millis(arguments.socket_timeout),
-        encryption: arguments.encryption.key()?,
+        encryption: arguments.decryption.keys()?,
         ..RestorePlan::new(arguments.namespace.source.as_str(), arguments.namespace.destination.as_str())
     };
     let cancel = cancel_on_signal()?;

@@ -9,7 +9,7 @@ use indicatif::HumanBytes;
 use serde_json::json;
 
 use super::Failure;
-use super::options::Encryption;
+use super::options::Decryption;
 use super::place::OtherStorage;
 use super::view::{Look, count, say, shown, watch};
 
@@ -25,14 +25,14 @@ pub(super) struct Arguments {
     #[command(flatten)]
     place: OtherStorage,
     #[command(flatten)]
-    encryption: Encryption,
+    decryption: Decryption,
     /// Print the findings as JSON.
     #[arg(long)]
     json: bool,
 }
 
 pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
-    let key = arguments.encryption.key()?;
+    let keys = arguments.decryption.keys()?;
     let place = arguments.place.existing_folder(&arguments.directory)?;
     let root = if arguments.place.is_this_machine() { place.name.clone() } else { place.storage.describe() };
     let depth = if arguments.quick { Depth::Quick } else { Depth::Full };
@@ -42,7 +42,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
         let (done, total) = (now.bytes_read, now.total_bytes);
         Some(Look { done, total, records: now.read, bytes: done, elapsed: now.elapsed })
     };
-    let verified = abs_engine::verify(&place.storage, &place.path, key.as_ref(), depth, &progress);
+    let verified = abs_engine::verify(&place.storage, &place.path, &keys, depth, &progress);
     // Whatever keeps from looking, or from telling, is not a damage.
     let mut found = watch("verifying", look, verified).await.map_err(Failure::usage)?;
     for folder in found.backups.iter_mut().map(|backup| &mut backup.folder).chain(&mut found.unfinished) {

@@ -42,7 +42,7 @@ fn bad_usage_is_one_line_and_code_2() {
     let backup = "backup -h 127.0.0.1:1 -n a -d DIR/x";
     let restore = "restore -h 127.0.0.1:1 -n a -d DIR";
     let key = "--encryption-key-file DIR/nokey";
-    let cases: [(String, &[&str]); 41] = [
+    let cases: [(String, &[&str]); 44] = [
         ("-h".into(), &["'-h'", "--help"]),
         ("back".into(), &["unrecognized subcommand 'back'"]),
         ("backup".into(), &["--host <HOST[:PORT]>", "--namespace", "--directory <DIR>"]),
@@ -58,7 +58,7 @@ fn bad_usage_is_one_line_and_code_2() {
         (format!("{backup} --compress gzip"), &["\"gzip\"", "zstd:LEVEL"]),
         (format!("{backup} --compress zstd:23"), &["zstd:LEVEL (-1 to 22)"]),
         (format!("{backup} --encrypt aes128"), &["--encryption-key-file", "--encryption-key-env"]),
-        (format!("{backup} --encrypt rot13 {key}"), &["'rot13'", "aes128, aes256"]),
+        (format!("{backup} --encrypt rot13 {key}"), &["'rot13'", "aes128, aes256, aes128gcm, aes256gcm"]),
         (format!("{backup} {key}"), &["--encrypt"]),
         (format!("{backup} --encrypt aes128 {key}"), &["nokey", "No such file"]),
         (format!("{backup} --encrypt aes128 {key} --encryption-key-env A"), &["cannot be used with"]),
@@ -77,6 +77,9 @@ fn bad_usage_is_one_line_and_code_2() {
         (format!("{backup} --bin-lst a"), &["'--bin-lst'", "'--bin-list'"]),
         (format!("{backup} more"), &["'more'"]),
         (format!("{restore} --no-records --no-indexes --no-udfs"), &["nothing to restore"]),
+        (format!("{restore} --read-key DIR/file"), &["--read-key", "MODE:FILE"]),
+        (format!("{restore} --read-key rot13:DIR/file"), &["\"rot13\"", "aes128gcm"]),
+        (format!("{restore} --read-key aes128:DIR/nokey"), &["nokey", "No such file"]),
         (format!("{restore} --unique --replace"), &["--unique", "--replace"]),
         (format!("{restore} --unique --no-generation"), &["--unique", "--no-generation"]),
         (format!("{restore} --batch-size 0"), &["0 is not in 1..=65535"]),

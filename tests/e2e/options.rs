@@ -2,6 +2,7 @@
 
 mod chains;
 mod definitions;
+mod encryption;
 mod files;
 mod masking;
 mod policies;

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use abs_cluster::Cluster;
-use abs_config::{ClusterSettings, RestoreSettings, Secret};
+use abs_config::{ClusterSettings, KeySecrets, RestoreSettings};
 use abs_engine::{
-    ChainRestore, EngineError, FileQueue, FileTask, FileTaskId, Link, RestoreLimits, RestorePlan,
+    ChainRestore, EngineError, FileQueue, FileTask, FileTaskId, KeyRing, Link, RestoreLimits, RestorePlan,
     RestoreProgress, RestoreReport, RestoreSnapshot, RestoreWorker,
 };
 use abs_storage::Storage;
@@ -74,7 +74,7 @@ pub(crate) struct RestoreWork {
     /// The storage to read from.
     pub storage: Arc<dyn Storage>,
     pub policy: RestoreSettings,
-    pub encryption_key: Option<Secret>,
+    pub keys: KeySecrets,
     /// One for each namespace.
     pub chains: Vec<Chain>,
     /// Whether the routine that made the backups has a list of bins.
@@ -278,13 +278,13 @@ async fn prepare(
     reserve: Recipient<ReserveNamespaces>,
 ) -> Result<Prepared, Unprepared> {
     let work = plan.await.map_err(Unprepared::Refused)?;
-    let key = settings::key(&work.policy.encryption, work.encryption_key.as_ref()).await?;
+    let keys = settings::key_ring(&work.keys).await?;
     let plans: Vec<_> = work
         .chains
         .iter()
         .map(|chain| RestorePlan {
             may_lack_bins: work.may_lack_bins,
-            ..RestorePlan::from_settings(&work.policy, &chain.source, key.clone())
+            ..RestorePlan::from_settings(&work.policy, &chain.source, keys.clone())
         })
         .collect();
     let namespaces: Vec<_> = plans.iter().map(|plan| plan.destination.clone()).collect();
@@ -316,7 +316,8 @@ struct Prepared {
 impl Prepared {
     async fn restore(self, steps: &Steps<Restore>) -> Result<Vec<RestoreReport>, EngineError> {
         let RestoreWork { storage, policy, chains, reading, .. } = self.work;
-        let limits = RestoreLimits::new(&RestorePlan::from_settings(&policy, "", None), chains.len());
+        let limits =
+            RestoreLimits::new(&RestorePlan::from_settings(&policy, "", KeyRing::default()), chains.len());
         let mut namespaces = JoinSet::new();
         // When one namespace fails there is no point in filling the others.
         let stop = steps.cancel.child_token();

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use abs_config::{Encryption, Secret};
+use abs_config::KeySecrets;
 use abs_engine::{
     Depth, EngineError, RestoreProgress, RestoreSnapshot, Verdict, Verification, VerifiedBackup,
 };
@@ -55,8 +55,7 @@ pub(crate) struct VerifyWork {
     pub storage: Arc<dyn Storage>,
     /// The folders of the runs; as a rule there is one of a time.
     pub runs: Vec<ObjectPath>,
-    pub encryption: Encryption,
-    pub encryption_key: Option<Secret>,
+    pub keys: KeySecrets,
     /// How many records the backups hold, as far as they say.
     pub records: u64,
     /// Keeps retention away from what is read.
@@ -135,14 +134,14 @@ impl Verify {
             RequestError::Failed(what) => Unverified::Failed(EngineError::Plan(what)),
             e => Unverified::Refused(e),
         })?;
-        let key = settings::key(&work.encryption, work.encryption_key.as_ref()).await;
-        let key = key.map_err(|e| EngineError::Plan(e.to_string()))?;
+        let keys = settings::key_ring(&work.keys).await;
+        let keys = keys.map_err(|e| EngineError::Plan(e.to_string()))?;
         let progress = Arc::new(RestoreProgress::default());
         let records = (self.depth == Depth::Full).then_some(work.records);
         steps.begin(&self.routine, &progress, records).await?;
         let mut all = Verification { depth: self.depth, backups: Vec::new(), unfinished: Vec::new() };
         for run in &work.runs {
-            let found = abs_engine::verify(&work.storage, run, key.as_ref(), self.depth, &progress).await?;
+            let found = abs_engine::verify(&work.storage, run, &keys, self.depth, &progress).await?;
             all.backups.extend(found.backups);
             all.unfinished.extend(found.unfinished);
         }

@@ -52,7 +52,7 @@ impl Planner {
             cluster: request.cluster,
             storage: Arc::clone(catalog.storage()),
             policy: request.policy,
-            encryption_key: request.encryption_key,
+            keys: request.keys,
             chains,
             // Of one link each.
             may_lack_bins: false,
@@ -72,7 +72,7 @@ impl Planner {
             cluster: request.cluster,
             storage: Arc::clone(catalog.storage()),
             policy: request.policy,
-            encryption_key: request.encryption_key,
+            keys: request.keys,
             chains,
             may_lack_bins,
             reading: vec![reading],
@@ -149,9 +149,8 @@ async fn chains_in(catalog: &Catalog, request: &RestoreRequestSettings) -> Resul
         let source = if let Some(map) = map {
             map.source.to_string()
         } else {
-            let key = settings::key(&request.policy.encryption, request.encryption_key.as_ref());
-            let key = key.await.map_err(invalid)?;
-            namespace_of(storage, &folder, key).await.map_err(|e| unreadable(&e))?
+            let keys = settings::key_ring(&request.keys).await.map_err(invalid)?;
+            namespace_of(storage, &folder, &keys).await.map_err(|e| unreadable(&e))?
         };
         return Ok(vec![Chain { source, links: vec![folder.into()], records: None, warnings: Vec::new() }]);
     }
@@ -213,11 +212,11 @@ fn check_encryption(
     folder: &ObjectPath,
     metadata: &Metadata,
 ) -> Result<(), RequestError> {
-    let given = policy.encryption.mode().to_string();
     let made = &metadata.encryption;
-    if made.is_empty() || made.eq_ignore_ascii_case(&given) {
+    if made.is_empty() || policy.encryption.reads(made) {
         return Ok(());
     }
+    let given = policy.encryption.modes();
     Err(RequestError::Invalid(format!(
         "policy.encryption: is {given}, but metadata.yaml of {folder} says that the backup's is {made}"
     )))

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use abs_config::{Encryption, RoutineSettings};
+use abs_config::{KeySecrets, RoutineSettings};
 use abs_engine::catalog::BackupKind;
 use actix::{AsyncContext as _, Handler, ResponseFuture};
 use chrono::{DateTime, Utc};
@@ -90,8 +90,7 @@ async fn plan(
     Ok(VerifyWork {
         storage: Arc::clone(catalog.storage()),
         runs,
-        encryption: if is_plain { Encryption::None } else { settings.policy.encryption.clone() },
-        encryption_key: settings.encryption_key.clone(),
+        keys: if is_plain { KeySecrets::default() } else { settings.keys.clone() },
         records: backups.iter().map(|backup| backup.metadata.record_count).sum(),
         reading,
     })

@@ -85,7 +85,7 @@ pub struct Foundations {
 pub struct ChainTraits {
     /// The `selection` of metadata.yaml.
     pub selection: String,
-    /// `NONE`, `AES128` or `AES256`.
+    /// The `encryption` of metadata.yaml.
     pub encryption: String,
     /// Which key.
     pub encryption_key: Option<String>,

@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use abs_asb::Cipher;
 use abs_config::Retry;
-use abs_engine::{BackupPlan, EngineError, NodeLoad, discard};
+use abs_engine::{BackupPlan, Depth, EngineError, NodeLoad, Verdict, discard, verify};
 use abs_storage::ObjectPath;
 use chrono::{DateTime, Utc};
 
+use crate::damage::key;
 use crate::support::{Records, Server, Target, alone, dispatch, panics, partition, plan, scatter};
 
 /// A plan with many checkpoints, whose first panic fails the run.
@@ -39,7 +41,8 @@ async fn attempt(
     (began_with, result.map(|report| report.metadata.record_count))
 }
 
-/// Protects: whenever a run fails, the next attempt has every record once, and keeps what was durable.
+/// Protects: whenever a run fails, the next attempt has every record once, and keeps what was durable; the files of all attempts
+/// are authenticated as of one run.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_goes_on_from_its_checkpoint() {
     let server = Server::start(2).await;
@@ -48,6 +51,7 @@ async fn a_run_goes_on_from_its_checkpoint() {
     let mut kept = 0;
     for round in 0..12 {
         let (folder, created) = (format!("round-{round}"), Utc::now());
+        let encryption = (round % 2 == 1).then(|| key(Cipher::Aes256Gcm));
         let mut attempts = 0;
         loop {
             attempts += 1;
@@ -58,6 +62,7 @@ async fn a_run_goes_on_from_its_checkpoint() {
             let plan = BackupPlan {
                 fault: Some(fault),
                 compression: (round % 2 == 1).then_some(1),
+                encryption: encryption.clone(),
                 ..fragile("one")
             };
             let (began_with, result) = attempt(&server, &target, &folder, &plan, created).await;
@@ -70,8 +75,16 @@ async fn a_run_goes_on_from_its_checkpoint() {
                 Err(e) => assert!(matches!(e, EngineError::Partition { .. }), "{e}"),
             }
         }
-        if round % 2 == 0 {
+        if encryption.is_none() {
             assert!(target.records(&folder) == records, "round {round}");
+        } else {
+            let (place, keys) = (ObjectPath::new(&folder).unwrap(), encryption.into());
+            let found = verify(&target.storage, &place, &keys, Depth::Full, &Arc::default()).await.unwrap();
+            assert_eq!(
+                (found.verdict(), found.backups[0].records),
+                (Verdict::Whole, Some(4000)),
+                "{found:?}"
+            );
         }
         let left = target.left();
         let foreign = |path: &&String| {

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use abs_asb::{EncryptionKey, KeySize};
+use abs_asb::{Cipher, EncryptionKey};
 use abs_cluster::Cluster;
 use abs_engine::{
-    BackupPlan, ChainRestore, Depth, EngineError, RestoreLimits, RestorePlan, RestoreProgress, RestoreReport,
-    Verdict, inspect, verify,
+    BackupPlan, ChainRestore, Depth, EngineError, KeyRing, RestoreLimits, RestorePlan, RestoreProgress,
+    RestoreReport, Verdict, inspect, verify,
 };
 use abs_storage::{Local, ObjectPath, Storage};
 use chrono::{TimeDelta, Utc};
@@ -34,9 +34,8 @@ fn name(path: &Path) -> String {
     path.file_name().unwrap().to_str().unwrap().to_owned()
 }
 
-fn key() -> EncryptionKey {
-    EncryptionKey::from_pem_or_base64(include_str!("../../../tests/golden/test-key.b64"), KeySize::Aes256)
-        .unwrap()
+pub(crate) fn key(cipher: Cipher) -> EncryptionKey {
+    EncryptionKey::from_pem_or_base64(include_str!("../../../tests/golden/test-key.b64"), cipher).unwrap()
 }
 
 /// What can be wrong with one object.
@@ -54,7 +53,7 @@ enum Damage {
 struct Backup {
     objects: Objects,
     older: Objects,
-    key: Option<EncryptionKey>,
+    keys: KeyRing,
 }
 
 impl Backup {
@@ -138,13 +137,15 @@ async fn restored(server: &Server) -> Records {
 }
 
 async fn backups(server: &Server, records: Records) -> (Vec<(&'static str, Backup)>, Records) {
-    let key = key();
+    let (ctr, gcm) = (Some(key(Cipher::Aes256)), Some(key(Cipher::Aes256Gcm)));
     let plans = [
         ("plain", plan("one")),
         ("compact", BackupPlan { compact: true, ..plan("one") }),
         ("zstd", BackupPlan { compression: Some(1), ..plan("one") }),
-        ("ctr", BackupPlan { encryption: Some(key.clone()), ..plan("one") }),
-        ("zstd and ctr", BackupPlan { compression: Some(1), encryption: Some(key.clone()), ..plan("one") }),
+        ("ctr", BackupPlan { encryption: ctr.clone(), ..plan("one") }),
+        ("zstd and ctr", BackupPlan { compression: Some(1), encryption: ctr, ..plan("one") }),
+        ("gcm", BackupPlan { encryption: gcm.clone(), ..plan("one") }),
+        ("zstd and gcm", BackupPlan { compression: Some(1), encryption: gcm, ..plan("one") }),
     ];
     let mut all = Vec::new();
     for (name, plan) in plans {
@@ -156,7 +157,7 @@ async fn backups(server: &Server, records: Records) -> (Vec<(&'static str, Backu
         let folder = |name: &str| -> PathBuf { target.folder.path().join(name) };
         let (objects, older) = (read(&folder("b")), read(&folder("older")));
         assert!(objects.len() > 3, "{:?}", objects.keys());
-        all.push((name, Backup { objects, older, key: plan.encryption }));
+        all.push((name, Backup { objects, older, keys: plan.encryption.into() }));
     }
     (all, records)
 }
@@ -168,13 +169,13 @@ async fn no_damage_stays_unnoticed() {
     let number: u64 = std::env::var("ABS_DAMAGES").map_or(40, |text| text.parse().unwrap());
     let server = Server::start(1).await;
     let records = server.load("one", "", 0..40, 150_000).await;
-    let (backups, records) = backups(&server, records).await;
+    let (backups, records) = Box::pin(backups(&server, records)).await;
     for (kind, backup) in &backups {
         let folder = lay_out(&backup.objects);
         let storage: Arc<dyn Storage> = Arc::new(Local::new(folder.path()));
         for depth in [Depth::Quick, Depth::Full] {
-            let (root, key) = (ObjectPath::root(), backup.key.as_ref());
-            let found = verify(&storage, &root, key, depth, &Arc::default()).await.unwrap();
+            let root = ObjectPath::root();
+            let found = verify(&storage, &root, &backup.keys, depth, &Arc::default()).await.unwrap();
             assert_eq!(found.verdict(), Verdict::Whole, "{kind}: {found:?}");
         }
     }
@@ -191,16 +192,16 @@ async fn no_damage_stays_unnoticed() {
         let folder = lay_out(&objects);
         let context = || format!("{kind}, {attempt}: {victim}: {damage:?}");
         let storage: Arc<dyn Storage> = Arc::new(Local::new(folder.path()));
-        let looked = inspect(&storage, &ObjectPath::root(), backup.key.as_ref()).await;
+        let looked = inspect(&storage, &ObjectPath::root(), &backup.keys).await;
         assert!(looked.map_or(true, |report| !report.is_sound()), "inspect: {}", context());
         let verdict = async |depth| {
-            let (root, key) = (ObjectPath::root(), backup.key.as_ref());
-            verify(&storage, &root, key, depth, &Arc::default()).await.unwrap().verdict()
+            let root = ObjectPath::root();
+            verify(&storage, &root, &backup.keys, depth, &Arc::default()).await.unwrap().verdict()
         };
         assert_eq!(verdict(Depth::Full).await, Verdict::Damaged, "verify: {}", context());
         let quick = if backup.differs_outwardly(&objects) { Verdict::Damaged } else { Verdict::Whole };
         assert_eq!(verdict(Depth::Quick).await, quick, "verify quick: {}", context());
-        let plan = RestorePlan { encryption: backup.key.clone(), no_generation: true, ..into_two() };
+        let plan = RestorePlan { encryption: backup.keys.clone(), no_generation: true, ..into_two() };
         restore(&server.cluster, folder.path(), &plan).await.map(|_| context()).unwrap_err();
         // With override what can be had is restored, or nothing at all; never anything else.
         let _ = restore(&server.cluster, folder.path(), &RestorePlan { override_counts: true, ..plan }).await;

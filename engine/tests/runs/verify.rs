@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use abs_engine::{Depth, Verdict, VerifiedBackup, verify};
+use abs_engine::{Depth, KeyRing, Verdict, VerifiedBackup, verify};
 use abs_storage::{
     ByteRange, ErrorKind, Listing, Local, ObjectPath, ObjectReader, ObjectWriter, Result, Storage,
     StorageError, Verb,
@@ -105,7 +105,8 @@ impl Storage for Troubled {
 async fn look(target: &Target, trouble: Trouble, depth: Depth) -> VerifiedBackup {
     let inner = Local::new(target.folder.path());
     let storage: Arc<dyn Storage> = Arc::new(Troubled { inner, trouble });
-    let found = verify(&storage, &ObjectPath::root(), None, depth, &Arc::default()).await.unwrap();
+    let found =
+        verify(&storage, &ObjectPath::root(), &KeyRing::default(), depth, &Arc::default()).await.unwrap();
     assert_eq!(found.backups.len(), 1, "{found:?}");
     found.backups[0].clone()
 }

@@ -39,6 +39,9 @@ const ADDITIONS: &[&str] = &[
     "dto.BackupPolicy.overlap",
     "dto.BackupRoutine.filter-exp",
     "dto.BackupRoutine.schedule-timezone",
+    "dto.EncryptionPolicy.mode AES128GCM",
+    "dto.EncryptionPolicy.mode AES256GCM",
+    "dto.EncryptionPolicy.read-keys",
     "dto.HTTPServerConfig.show-secrets",
     "dto.RestoreJobStatus.refused-records",
     "dto.RestoreJobStatus.superseded-records",
@@ -56,6 +59,7 @@ const ADDITIONS: &[&str] = &[
     "schema dto.DeletedBackups",
     "schema dto.Event",
     "schema dto.PendingRetry",
+    "schema dto.ReadKey",
     "schema dto.RefusedRecords",
     "schema dto.VerificationStatus",
     "schema dto.VerifiedBackup",
@@ -191,7 +195,13 @@ impl Comparison {
             let (reference, ours) = (&reference[&name], &ours[&name]);
             let properties = [reference, ours].map(|schema| entries(&schema["properties"]));
             for key in self.keys(&format!("{name}."), &properties[0], &properties[1]) {
-                let [reference, ours] = [0, 1].map(|i: usize| shape(&properties[i][&key]));
+                let [reference, mut ours] = [0, 1].map(|i: usize| shape(&properties[i][&key]));
+                let words = [&reference, &ours].map(|shape| strings(&shape["enum"]));
+                if !words[0].is_empty() && words[0].is_subset(&words[1]) {
+                    let more = words[1].difference(&words[0]);
+                    self.added.extend(more.map(|word| format!("{name}.{key} {word}")));
+                    ours["enum"] = reference["enum"].clone();
+                }
                 self.same(&format!("{name}.{key}"), &reference, &ours);
             }
             let required = [reference, ours].map(|schema| strings(&schema["required"]));

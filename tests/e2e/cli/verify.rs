@@ -37,11 +37,15 @@ fn a_backup_is_whole() {
     verify(&at("encrypted"), &encryption).ok();
     verify(&at("encrypted"), &["--quick"]).ok();
     let keys: [(&str, &[&str], &str); 3] = [
-        ("encrypted", &[], "  not verifiable: it is encrypted, and no key was given\n"),
+        (
+            "encrypted",
+            &[],
+            "  not verifiable: it is encrypted with key d26420ed0d59b55d, and no key was given\n",
+        ),
         (
             "encrypted",
             &["--encrypt", "aes128", "--encryption-key-file", &key],
-            "encrypted with another key\n",
+            "  not verifiable: it is encrypted with another key: d26420ed0d59b55d, not cefb42e33ceb2085\n",
         ),
         ("plain", &encryption, "  not verifiable: it is not encrypted, but a key was given\n"),
     ];

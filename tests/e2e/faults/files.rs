@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use abs_asb::{ENCRYPTION_HEAD, EncryptionKey, KeySize};
+use abs_asb::{Cipher, ENCRYPTION_HEAD, EncryptionKey, FileOrigin, FrameWriter};
 use abs_engine::{BackupPlan, EngineError, PartitionChoice, RestorePlan};
 
 use super::{Numbers, RestoreFailed, adds_up, backup, empty, plan_backup, plan_restore, restore};
@@ -20,23 +20,39 @@ enum Form {
     Zstd,
     Aes128,
     ZstdAes256,
+    Aes128Gcm,
+    ZstdAes256Gcm,
 }
 
-const FORMS: [Form; 5] = [Form::Plain, Form::Compact, Form::Zstd, Form::Aes128, Form::ZstdAes256];
+const FORMS: [Form; 7] = [
+    Form::Plain,
+    Form::Compact,
+    Form::Zstd,
+    Form::Aes128,
+    Form::ZstdAes256,
+    Form::Aes128Gcm,
+    Form::ZstdAes256Gcm,
+];
 
 impl Form {
     fn key(self) -> Option<EncryptionKey> {
-        let size = match self {
-            Self::Aes128 => KeySize::Aes128,
-            Self::ZstdAes256 => KeySize::Aes256,
+        let cipher = match self {
+            Self::Aes128 => Cipher::Aes128,
+            Self::ZstdAes256 => Cipher::Aes256,
+            Self::Aes128Gcm => Cipher::Aes128Gcm,
+            Self::ZstdAes256Gcm => Cipher::Aes256Gcm,
             _ => return None,
         };
         let text = std::fs::read_to_string(golden().join("test-key.b64")).unwrap();
-        Some(EncryptionKey::from_pem_or_base64(&text, size).unwrap())
+        Some(EncryptionKey::from_pem_or_base64(&text, cipher).unwrap())
     }
 
     fn is_compressed(self) -> bool {
-        matches!(self, Self::Zstd | Self::ZstdAes256)
+        matches!(self, Self::Zstd | Self::ZstdAes256 | Self::ZstdAes256Gcm)
+    }
+
+    fn is_authenticated(self) -> bool {
+        matches!(self, Self::Aes128Gcm | Self::ZstdAes256Gcm)
     }
 }
 
@@ -88,7 +104,7 @@ impl Originals {
         let original = std::fs::read(file).unwrap();
         std::fs::write(file, damaged).unwrap();
         let plan = RestorePlan {
-            encryption: form.key(),
+            encryption: form.key().into(),
             parallel: 3,
             no_generation: true,
             ..plan_restore(&self.server)
@@ -121,7 +137,9 @@ fn names_the_place(error: &EngineError, file: &Path, what: &str) {
     let (text, name) = (error.to_string(), file.file_name().unwrap().to_str().unwrap());
     let placed = match error {
         EngineError::File(_) => text.starts_with(&format!("{name}: line ")) && text.contains(", column "),
-        EngineError::Frame { .. } | EngineError::BadFile { .. } => text.starts_with(&format!("{name}: ")),
+        EngineError::Frame { .. } | EngineError::BadFile { .. } | EngineError::Damaged { .. } => {
+            text.starts_with(&format!("{name}: "))
+        }
         EngineError::NotWhole { .. } => true,
         _ => false,
     };
@@ -173,6 +191,8 @@ fn a_truncated_compressed_file_is_an_error_with_its_place() {
 fn a_truncated_encrypted_file_is_an_error_with_its_place() {
     truncations(Form::Aes128);
     truncations(Form::ZstdAes256);
+    truncations(Form::Aes128Gcm);
+    truncations(Form::ZstdAes256Gcm);
 }
 
 fn flips(form: Form, count: u64) {
@@ -192,11 +212,13 @@ fn flips(form: Form, count: u64) {
                 // The text cannot show that a value is another one; the checksum of a compressed file can. A few of
                 // zstd's own bits do not matter.
                 Ok(()) => assert!(
-                    !form.is_compressed() || originals.restores_all_the_same(form, &file, &damaged),
+                    !form.is_authenticated()
+                        && (!form.is_compressed() || originals.restores_all_the_same(form, &file, &damaged)),
                     "{what}: restored"
                 ),
                 // Some values can be written, but not stored: the server says so of the record. Or of the definition.
                 Err(failed) if matches!(*failed, EngineError::Row { .. } | EngineError::Cluster(_)) => {
+                    assert!(!form.is_authenticated(), "{what}: used");
                     errors += 1;
                 }
                 Err(error) => {
@@ -229,13 +251,21 @@ fn a_flipped_byte_of_an_encrypted_file_is_an_error_or_another_value() {
     flips(Form::ZstdAes256, 80);
 }
 
+/// Under an authenticated encryption it is an error before anything is used.
+#[test]
+fn a_flipped_byte_of_an_authenticated_file_is_an_error() {
+    flips(Form::Aes128Gcm, 60);
+    flips(Form::ZstdAes256Gcm, 60);
+}
+
 /// Files that are something else are refused in one line that says which file and why, by the binary.
 #[test]
 fn foreign_files_are_refused_by_name() {
     let server = Server::embedded(1);
     let source = &server.namespace;
     let zstd = |text: &[u8]| {
-        let mut writer = abs_asb::FrameWriter::new(Some(1), None).unwrap();
+        let origin = FileOrigin { run: "", name: "foreign.asb" };
+        let mut writer = FrameWriter::new(Some(1), None, origin).unwrap();
         let mut bytes = text.to_vec();
         writer.seal(&mut bytes).unwrap();
         writer.finish(&mut bytes).unwrap();
@@ -286,6 +316,8 @@ fn a_wrong_or_missing_key_is_refused() {
     let (key, other) = (key.to_str().unwrap(), other.path().to_str().unwrap());
     let with = |cipher, key| vec!["--encrypt", cipher, "--encryption-key-file", key];
     for (form, options, part) in [
+        ("aes128", with("aes256gcm", key), "not encrypted as AES256GCM"),
+        ("plain", with("aes128gcm", key), "not encrypted as AES128GCM"),
         ("aes128", with("aes128", other), "another key"),
         ("aes256", with("aes128", key), "another key"),
         ("zstd-aes256", with("aes256", other), "another key"),

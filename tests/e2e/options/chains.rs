@@ -174,7 +174,8 @@ fn backups_of_different_bins_are_put_together() {
     holds(&server, &expected);
 }
 
-/// Protects: a chain whose backups do not all have the key that is given is refused before a record is written.
+/// Protects: a chain whose backups do not all have the key that is given is refused before a record is written; with all of
+/// its keys it is restored.
 #[test]
 fn a_chain_of_two_keys_writes_nothing() {
     let (server, backups) = (Server::start(1), Backups::new());
@@ -195,4 +196,10 @@ fn a_chain_of_two_keys_writes_nothing() {
         restore(&server, &options).fails(1, &[".asb", "encrypted with another key"]);
         assert_eq!(server.objects(), 0);
     }
+    let folders = list(&[&a, &b]);
+    let read_key = format!("aes128:{}", key.display());
+    let options =
+        [&["--directory-list", &folders, "--read-key", &read_key][..], &encrypted("aes256")].concat();
+    restore(&server, &options).ok();
+    assert_eq!(server.objects(), 40);
 }

@@ -59,8 +59,7 @@ impl RoutineRun {
                     [] => lease.cluster.namespaces().await.map_err(EngineError::from)?,
                     names => names.iter().map(|name| name.as_str().to_owned()).collect(),
                 };
-                let key =
-                    settings::key(&settings.policy.encryption, settings.encryption_key.as_ref()).await?;
+                let key = settings::main_key(&settings.keys).await?;
                 let later = self.mark_suspects(steps).await;
                 let foundations = match self.kind {
                     // What it finds there is no reason not to make a full backup.

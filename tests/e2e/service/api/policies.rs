@@ -128,6 +128,7 @@ fn compressed_and_encrypted_backups_restore_with_their_key(place: Place) {
     for (mode, level, source) in [
         ("AES128", 1, json!({"key-file": key_file})),
         ("AES256", 3, json!({"key-secret": "secrets:backup:key"})),
+        ("AES256GCM", 1, json!({"key-secret": "secrets:backup:key"})),
     ] {
         let mut encryption = source;
         encryption["mode"] = json!(mode);
@@ -151,6 +152,16 @@ fn compressed_and_encrypted_backups_restore_with_their_key(place: Place) {
             assert!(!bytes.windows(value.len()).any(|part| part == value), "{name}");
         }
         let policy = json!({"compression": {"mode": "ZSTD"}, "encryption": encryption});
+        let mut request = request_of(&backup, &policy);
+        request["secret-agent-name"] = json!("agent");
+        empty(&server);
+        done(&service, "full", &request);
+        holds(&server, &expected);
+        // With the key among those that older backups are read with.
+        let mut read_key = encryption.clone();
+        read_key["mode"] = json!(mode);
+        let policy =
+            json!({"encryption": {"mode": "AES128GCM", "key-file": key_file, "read-keys": [read_key]}});
         let mut request = request_of(&backup, &policy);
         request["secret-agent-name"] = json!("agent");
         empty(&server);

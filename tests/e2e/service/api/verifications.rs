@@ -145,8 +145,20 @@ fn a_verification_uses_the_key_of_the_routine() {
     service.put("/v1/config/policies/policy", Some(&policy.to_string())).is(200);
     let status = verified(&service, "routine", &new, "");
     assert_eq!(status["verdict"], "not-verifiable", "{status}");
-    assert_eq!(status["backups"][0]["not-verifiable"], json!(["it is encrypted with another key"]));
+    let other = "it is encrypted with another key: d26420ed0d59b55d, not cefb42e33ceb2085";
+    assert_eq!(status["backups"][0]["not-verifiable"], json!([other]));
     counts(&service, "backup_verify_failures_total{routine=\"routine\"}", 1);
+    // The key of before goes on to be known.
+    let old = json!([{"mode": "AES256", "key-file": key}]);
+    let policy =
+        json!({"overlap": 0, "encryption": {"mode": "AES256GCM", "key-file": key, "read-keys": old}});
+    service.put("/v1/config/policies/policy", Some(&policy.to_string())).is(200);
+    let newest = service.backup("full", "routine").remove(0);
+    assert_eq!(newest["encryption"], "AES256GCM");
+    for backup in [&new, &newest] {
+        let status = verified(&service, "routine", backup, "");
+        assert_eq!(status["verdict"], "whole", "{status}");
+    }
     // The series of a routine that goes go, too.
     service.delete("/v1/config/routines/routine").is(204);
     assert!(!service.get("/metrics").is(200).text.contains("verify_failures_total{routine=\"routine\"}"));
