@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use abs_config::{RoutineSettings, Schedule};
+use abs_config::RoutineSettings;
 use abs_engine::BackupSnapshot;
 use abs_engine::catalog::{BackupKind, run_folder};
 use abs_storage::ObjectPath;
@@ -33,9 +33,12 @@ use crate::supervise::Backoff;
 mod admission;
 mod schedule;
 mod storage;
+mod verification;
 
 pub(crate) use admission::{NoRun, StartRun};
-use schedule::Delayed;
+use schedule::{Delayed, Timer};
+pub(crate) use storage::ApplyRetention;
+pub(crate) use verification::VerifyRuns;
 
 /// Backups that may be asked for with a delay at the same time: each takes memory until its time has come.
 const MOST_DELAYED: usize = 1000;
@@ -97,11 +100,6 @@ pub(crate) struct Adopt {
 #[rtype(result = "()")]
 pub(crate) struct ClockSet;
 
-/// Deletes what the policy keeps no longer, unless a restore of the routine reads.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub(crate) struct ApplyRetention;
-
 /// A run of this routine.
 #[derive(Debug)]
 struct Run {
@@ -110,12 +108,10 @@ struct Run {
     folder: Option<ObjectPath>,
 }
 
-/// One of the two schedules of a routine.
+/// The backups of one kind.
 #[derive(Debug, Default)]
 struct Lane {
-    schedule: Option<Schedule>,
-    next: Option<DateTime<Utc>>,
-    timer: Option<SpawnHandle>,
+    timer: Timer,
     /// Asked for and not running yet.
     starting: bool,
     runs: Vec<Run>,
@@ -133,10 +129,12 @@ impl Lane {
 pub(crate) struct RoutineActor {
     shared: Arc<Shared>,
     supervisor: Recipient<StartRun>,
+    verifier: Recipient<VerifyRuns>,
     settings: Arc<RoutineSettings>,
     log: Logger,
     full: Lane,
     incremental: Lane,
+    verification: Timer,
     /// Of the last run: each run has a time of its own.
     created: DateTime<Utc>,
     /// Why the next backup is a full one, unless the storage says why.
@@ -183,6 +181,7 @@ impl RoutineActor {
     pub(crate) fn new(
         shared: Arc<Shared>,
         supervisor: Recipient<StartRun>,
+        verifier: Recipient<VerifyRuns>,
         Beginning { settings, memory, created, is_first, start_after }: Beginning,
     ) -> Self {
         let log = shared.log.new(o!("routine" => settings.name.clone()));
@@ -192,10 +191,12 @@ impl RoutineActor {
             set_back: TimeDelta::zero(),
             shared,
             supervisor,
+            verifier,
             settings,
             log,
             full: Lane::default(),
             incremental: Lane::default(),
+            verification: Timer::default(),
             created,
             memory,
             is_first,
@@ -311,8 +312,8 @@ impl Handler<GetState> for RoutineActor {
         let mut state = RoutineState {
             last_full: self.full.last,
             last_incremental: self.incremental.last,
-            next_full: self.full.next,
-            next_incremental: self.incremental.next,
+            next_full: self.full.timer.next,
+            next_incremental: self.incremental.timer.next,
             ..RoutineState::default()
         };
         let job = |lane: &Lane| lane.runs.last().map(|run| run.actor.send(GetSnapshot::new()));
@@ -374,17 +375,6 @@ impl Handler<ClockSet> for RoutineActor {
 
     fn handle(&mut self, _: ClockSet, context: &mut Self::Context) {
         self.notice_jumps(context);
-    }
-}
-
-impl Handler<ApplyRetention> for RoutineActor {
-    type Result = ();
-
-    fn handle(&mut self, _: ApplyRetention, context: &mut Self::Context) {
-        let is_due = self.memory().retention_due;
-        if is_due {
-            self.retain(context);
-        }
     }
 }
 

@@ -1,16 +1,22 @@
 //! What a routine knows of its storage.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use abs_config::{OnInterrupt, RoutineSettings, StorageSettings};
 use abs_engine::catalog::{BackupKind, CatalogError, Swept, Unfinished};
 use abs_storage::ObjectPath;
-use actix::{ActorFutureExt as _, AsyncContext as _, Context, WrapFuture as _};
+use actix::{ActorFutureExt as _, AsyncContext as _, Context, Handler, Message, WrapFuture as _};
 use chrono::{DateTime, TimeDelta, Utc};
 use slog::{error, info, warn};
 
-use super::{ApplyRetention, RoutineActor, folder};
+use super::{RoutineActor, folder};
 use crate::suspects::{latest_true, mark_suspects};
+
+/// Deletes what the policy keeps no longer, unless a restore of the routine reads.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct ApplyRetention;
 
 /// What was made last.
 #[derive(Debug)]
@@ -154,6 +160,8 @@ impl RoutineActor {
         let lock = self.shared.readers.of(&routine).try_write_owned();
         self.memory().retention_due = lock.is_err();
         let Ok(alone) = lock else { return };
+        // Verifications let retention go first.
+        self.verify(BTreeSet::new());
         let catalog = self.shared.catalogs.of(&self.settings.storage);
         let (retention, log) = (self.settings.policy.retention, self.log.clone());
         let latest = latest_true(&self.settings, self.shared.clock.now());
@@ -181,5 +189,16 @@ impl RoutineActor {
             // A full backup that ended meanwhile found the lock taken.
             routine_actor.do_send(ApplyRetention);
         });
+    }
+}
+
+impl Handler<ApplyRetention> for RoutineActor {
+    type Result = ();
+
+    fn handle(&mut self, _: ApplyRetention, context: &mut Self::Context) {
+        let is_due = self.memory().retention_due;
+        if is_due {
+            self.retain(context);
+        }
     }
 }
