@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use abs_config::{RoutineSettings, Schedule};
+use abs_config::RoutineSettings;
 use abs_engine::BackupSnapshot;
 use abs_engine::catalog::{BackupKind, run_folder};
 use abs_storage::ObjectPath;
@@ -36,10 +36,12 @@ mod admission;
 mod retention;
 mod schedule;
 mod storage;
+mod verification;
 
 pub(crate) use admission::{NoRun, StartRun};
 pub(crate) use retention::{ApplyRetention, Delete, Pin};
-use schedule::Delayed;
+use schedule::{Delayed, Timer};
+pub(crate) use verification::VerifyRuns;
 
 /// Backups that may be asked for with a delay at the same time: each takes memory until its time has come.
 const MOST_DELAYED: usize = 1000;
@@ -109,12 +111,10 @@ struct Run {
     folder: Option<ObjectPath>,
 }
 
-/// One of the two schedules of a routine.
+/// The backups of one kind.
 #[derive(Debug, Default)]
 struct Lane {
-    schedule: Option<Schedule>,
-    next: Option<DateTime<Utc>>,
-    timer: Option<SpawnHandle>,
+    timer: Timer,
     /// Asked for and not running yet.
     starting: bool,
     runs: Vec<Run>,
@@ -132,10 +132,12 @@ impl Lane {
 pub(crate) struct RoutineActor {
     shared: Arc<Shared>,
     supervisor: Recipient<StartRun>,
+    verifier: Recipient<VerifyRuns>,
     settings: Arc<RoutineSettings>,
     log: Logger,
     full: Lane,
     incremental: Lane,
+    verification: Timer,
     /// Of the last run: each run has a time of its own.
     created: DateTime<Utc>,
     /// Why the next backup is a full one, unless the storage says why.
@@ -184,6 +186,7 @@ impl RoutineActor {
     pub(crate) fn new(
         shared: Arc<Shared>,
         supervisor: Recipient<StartRun>,
+        verifier: Recipient<VerifyRuns>,
         Beginning { settings, memory, created, is_first, start_after }: Beginning,
     ) -> Self {
         let log = shared.log.new(o!("routine" => settings.name.clone()));
@@ -193,10 +196,12 @@ impl RoutineActor {
             set_back: TimeDelta::zero(),
             shared,
             supervisor,
+            verifier,
             settings,
             log,
             full: Lane::default(),
             incremental: Lane::default(),
+            verification: Timer::default(),
             created,
             memory,
             is_first,
@@ -313,8 +318,8 @@ impl Handler<GetState> for RoutineActor {
         let mut state = RoutineState {
             last_full: self.full.last,
             last_incremental: self.incremental.last,
-            next_full: self.full.next,
-            next_incremental: self.incremental.next,
+            next_full: self.full.timer.next,
+            next_incremental: self.incremental.timer.next,
             ..RoutineState::default()
         };
         let job = |lane: &Lane| lane.runs.last().map(|run| run.actor.send(GetSnapshot::new()));

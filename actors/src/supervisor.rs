@@ -5,14 +5,15 @@
 //! | message | from | answer |
 //! |---|---|---|
 //! | [`StartRun`] | a routine | the new job, or why there is none |
+//! | [`VerifyRuns`](crate::routine::VerifyRuns) | a routine | |
 //! | `ReserveNamespaces` | a restore | whether it may write to them |
 //! | [`JobEnded`] | a job | |
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use abs_config::RoutineSettings;
+use abs_config::{RoutineSettings, Verify};
 use abs_engine::Owner;
 use abs_engine::catalog::BackupKind;
 use actix::{Actor, Addr, Arbiter, AsyncContext as _, Context, Handler, MessageResult, System};
@@ -24,7 +25,6 @@ use tokio::sync::{Mutex, watch};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{ConfigSource, Configuration};
 use crate::job::backup::{Backup, RoutineRun};
-use crate::job::restore::Restore;
 use crate::job::{BackupJobActor, JobEnded};
 use crate::messages::system::{Event, RoutineChange};
 use crate::messages::{JobId, RequestError, RestoreResult};
@@ -87,6 +87,8 @@ struct Routine {
     actor: Addr<RoutineActor>,
     settings: Arc<RoutineSettings>,
     memory: Arc<std::sync::Mutex<Memory>>,
+    /// The runs that wait for their verification.
+    unverified: BTreeSet<DateTime<Utc>>,
     /// The time of its last run.
     created: DateTime<Utc>,
     /// When it was last known to live.
@@ -187,6 +189,9 @@ impl SupervisorActor {
                         (true, false) => RoutineChange::Enabled,
                         _ => RoutineChange::Changed,
                     };
+                    if new.policy.verify == Verify::None || new.storage != routine.settings.storage {
+                        routine.unverified.clear();
+                    }
                     routine.settings = Arc::clone(new);
                     routine.actor.do_send(Configure(Arc::clone(new)));
                     change
@@ -204,7 +209,9 @@ impl SupervisorActor {
                     };
                     let actor = self.start_routine(beginning, context);
                     let (settings, supervision) = (Arc::clone(new), Supervision::new(Instant::now()));
-                    let routine = Routine { actor, settings, memory, created, alive, supervision };
+                    let unverified = BTreeSet::new();
+                    let routine =
+                        Routine { actor, settings, memory, unverified, created, alive, supervision };
                     self.routines.insert(name.clone(), routine);
                     RoutineChange::Added
                 }
@@ -237,8 +244,10 @@ impl SupervisorActor {
 
     fn start_routine(&self, beginning: Beginning, context: &Context<Self>) -> Addr<RoutineActor> {
         let settings = Arc::clone(&beginning.settings);
+        let (shared, supervisor) = (Arc::clone(&self.shared), context.address());
         let routine =
-            RoutineActor::new(Arc::clone(&self.shared), context.address().recipient(), beginning).start();
+            RoutineActor::new(shared, supervisor.clone().recipient(), supervisor.recipient(), beginning)
+                .start();
         // What still runs of it, or of one of its name that was removed, counts for its admission and retention.
         for (id, job) in &self.jobs {
             if let Job::Run { settings: of, kind, created, actor } = job
@@ -353,44 +362,30 @@ impl Handler<StartRun> for SupervisorActor {
 impl Handler<JobEnded<Backup>> for SupervisorActor {
     type Result = ();
 
-    fn handle(&mut self, JobEnded { id, result }: JobEnded<Backup>, _: &mut Self::Context) {
+    fn handle(&mut self, JobEnded { id, result }: JobEnded<Backup>, context: &mut Self::Context) {
         if let Some(Job::SingleBackup { result: place, .. }) = self.jobs.get(&id) {
             // A job ends once.
             let _ = place.set(result);
             return;
         }
         let Some(Job::Run { settings, kind, created, .. }) = self.remove(id) else { return };
-        match self.routines.get(&settings.name) {
+        match self.routines.get_mut(&settings.name) {
             Some(routine) => {
-                if result.is_kept()
-                    && kind == BackupKind::Full
-                    && settings.storage == routine.settings.storage
-                {
+                let is_new = result.is_kept() && settings.storage == routine.settings.storage;
+                if is_new && kind == BackupKind::Full {
                     // So that it is not forgotten if the actor has failed, or fails before it hears of this.
                     let mut memory = routine.memory.lock().unwrap_or_else(PoisonError::into_inner);
                     memory.retention_due = true;
                 }
-                routine.actor.do_send(RunEnded { id, settings, kind, created, result });
+                if is_new && routine.settings.policy.verify == Verify::AfterBackup {
+                    routine.unverified.insert(created);
+                }
+                let ended = RunEnded { id, settings: Arc::clone(&settings), kind, created, result };
+                routine.actor.do_send(ended);
+                self.verify_next(&settings.name, context);
             }
             // The routine went while this ran, and the end of the run brought its metrics back.
             None => self.shared.metrics.forget(&settings.name),
-        }
-    }
-}
-
-impl Handler<JobEnded<Restore>> for SupervisorActor {
-    type Result = ();
-
-    fn handle(&mut self, JobEnded { id, result }: JobEnded<Restore>, _: &mut Self::Context) {
-        if let Some(Job::SingleRestore { result: place, .. }) = self.jobs.get(&id) {
-            let _ = place.set(result);
-            return;
-        }
-        self.remove(id);
-        self.reading_ended();
-        self.ended_restores.insert(id, result);
-        if self.ended_restores.len() > REMEMBERED {
-            self.ended_restores.pop_first();
         }
     }
 }

@@ -210,6 +210,15 @@ impl World {
         .await
     }
 
+    /// Waits for the start of the next verification.
+    pub(crate) async fn verification(&mut self) -> JobId {
+        self.event(|event| match event {
+            Event::JobStarted { job, .. } if matches!(job.work, JobWork::Verify { .. }) => Some(job.id),
+            _ => None,
+        })
+        .await
+    }
+
     /// Waits for the next backup that is not made; returns why.
     pub(crate) async fn skipped(&mut self) -> (BackupKind, String) {
         self.event(|event| match event {

@@ -13,7 +13,7 @@ use crate::secret::{SecretText, Secrets, below};
 use crate::text::words;
 use crate::{
     Bandwidth, Compression, CompressionPolicy, Encryption, EncryptionPolicy, FileHash, Problems, RecordRate,
-    SizeMb, unsupported,
+    SizeMb, Verify, VerifyMode, unsupported,
 };
 
 /// 8.
@@ -133,6 +133,16 @@ pub struct BackupPolicy {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<OnInterrupt>, inline, default = "resume")]
     pub on_interrupt: Option<String>,
+    /// When the service verifies backups by itself (ours): `none`, the default; `after-backup`, each one when it has been made;
+    /// or by a cron expression as that of a routine, what a restore to that time would read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(default = "none", example = "after-backup")]
+    pub verify: Option<String>,
+    /// How closely `verify` looks (ours): `full`, the default, reads everything; `quick` looks at the manifest and whether every
+    /// file is there and has its size.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<VerifyMode>, inline, default = "full")]
+    pub verify_mode: Option<String>,
 }
 
 words! {
@@ -212,6 +222,10 @@ pub struct BackupSettings {
     pub checkpoint_interval: Duration,
     /// What happens to a backup that the end of the service interrupted.
     pub on_interrupt: OnInterrupt,
+    /// When the service verifies backups by itself; a schedule goes by the clocks of the routine.
+    pub verify: Verify,
+    /// How closely it looks then.
+    pub verify_mode: VerifyMode,
 }
 
 impl Default for BackupSettings {
@@ -294,6 +308,8 @@ impl BackupPolicy {
                 0..=most::WAIT,
             ),
             on_interrupt: check.word("on-interrupt", self.on_interrupt.as_deref()),
+            verify: check.word("verify", self.verify.as_deref()),
+            verify_mode: check.word("verify-mode", self.verify_mode.as_deref()),
         }
     }
 }
@@ -328,11 +344,12 @@ mod tests {
                 && !settings.allow_masked
         );
         assert_eq!((settings.encryption, settings.compression), (Encryption::default(), Compression::None));
+        assert_eq!((settings.verify, settings.verify_mode), (Verify::None, VerifyMode::Full));
     }
 
     #[test]
     fn every_key_of_the_api_is_understood_and_written_back() {
-        let document = r#"{"parallel":1,"parallel-write":2,"socket-timeout":1000,"total-timeout":2000,"retry-policy":{"base-timeout":1,"multiplier":1.5,"max-retries":3},"retention":{"full":2,"incremental":1},"sealed":true,"no-records":true,"no-indexes":true,"no-udfs":true,"bandwidth":10000,"records-per-second":1000,"file-limit":50000000,"encryption":{"mode":"AES128","key-file":"/k"},"compression":{"mode":"ZSTD","level":20},"concurrent-incremental":true,"with-cluster-configuration":true,"max-concurrent-nodes":4,"use-scan-compression":false,"compact":true,"incr-mode":"cumulative","overlap":5,"allow-masked":true,"file-hash":"sha256","checkpoint-interval":0,"on-interrupt":"discard"}"#;
+        let document = r#"{"parallel":1,"parallel-write":2,"socket-timeout":1000,"total-timeout":2000,"retry-policy":{"base-timeout":1,"multiplier":1.5,"max-retries":3},"retention":{"full":2,"incremental":1},"sealed":true,"no-records":true,"no-indexes":true,"no-udfs":true,"bandwidth":10000,"records-per-second":1000,"file-limit":50000000,"encryption":{"mode":"AES128","key-file":"/k"},"compression":{"mode":"ZSTD","level":20},"concurrent-incremental":true,"with-cluster-configuration":true,"max-concurrent-nodes":4,"use-scan-compression":false,"compact":true,"incr-mode":"cumulative","overlap":5,"allow-masked":true,"file-hash":"sha256","checkpoint-interval":0,"on-interrupt":"discard","verify":"after-backup","verify-mode":"quick"}"#;
         let policy = read(document);
         assert_eq!(serde_json::to_string(&policy).unwrap(), document);
         let settings = policy.check("p").unwrap();
@@ -345,6 +362,7 @@ mod tests {
             (settings.checkpoint_interval, settings.on_interrupt),
             (Duration::ZERO, OnInterrupt::Discard)
         );
+        assert_eq!((settings.verify, settings.verify_mode), (Verify::AfterBackup, VerifyMode::Quick));
         assert_eq!(settings.bandwidth.map(Bandwidth::bytes_per_second), Some(10_000 << 20));
         assert_eq!(settings.max_concurrent_nodes.map(NonZeroU32::get), Some(4));
         assert_eq!(
@@ -373,7 +391,7 @@ mod tests {
         let policy = read(
             r#"{"parallel":0,"socket-timeout":-1,"retry-policy":{"multiplier":0},"retention":{"full":0},
                 "bandwidth":-5,"file-limit":4294967296,"encryption":{"mode":"AES128"},"compression":{"level":99},"use-scan-compression":true,
-                "incr-mode":"weekly","overlap":-1}"#,
+                "incr-mode":"weekly","overlap":-1,"verify":"weekly","verify-mode":"deep"}"#,
         );
         let problems = policy.check("backup-policies.daily").unwrap_err();
         let lines: Vec<_> = problems.list().iter().map(ToString::to_string).collect();
@@ -388,6 +406,8 @@ mod tests {
             "compression.level: must be at most 22, not 99",
             "incr-mode: \"weekly\" is no mode of incremental backups: it can be differential or cumulative",
             "overlap: must be at least 0, not -1",
+            "verify: \"weekly\" is neither none nor after-backup, and is not a schedule: it has 1 fields, not 6 or 7: seconds minutes hours day-of-month month day-of-week [year]",
+            "verify-mode: \"deep\" is no mode of verifications: it can be full or quick",
             "file-limit: must be at most 4294967295, not 4294967296",
         ];
         assert_eq!(lines, expected.map(|line| format!("backup-policies.daily.{line}")));

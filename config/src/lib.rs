@@ -22,6 +22,7 @@
 //! | [`namespace`] [`partitions`] | what is taken: [`Namespace`], [`NamespaceMap`], [`PartitionFilter`] |
 //! | [`rate`] [`size`] [`timestamp`] | [`Bandwidth`], [`RecordRate`], [`SizeMb`], [`Timestamp`] |
 //! | [`schedule`] | when routines run: [`Schedule`], in a [`Zone`] |
+//! | [`verify`] | when and how closely backups are verified: [`Verify`], [`VerifyMode`] |
 //! | [`problem`] | [`Problem`], [`Problems`], [`InvalidValue`]: what is wrong, where, and what would be right |
 
 pub mod backup_policy;
@@ -52,6 +53,7 @@ pub mod size;
 pub mod storage;
 pub mod timestamp;
 pub mod tls;
+pub mod verify;
 
 mod check;
 mod text;
@@ -102,3 +104,4 @@ pub use size::SizeMb;
 pub use storage::{LocalStorage, Storage, StorageSettings};
 pub use timestamp::Timestamp;
 pub use tls::{Tls, TlsIdentity, TlsProtocols, TlsSettings};
+pub use verify::{Verify, VerifyMode};

@@ -139,7 +139,7 @@ impl BackupRoutine {
         let cluster = entries.clusters.find("source-cluster", &self.source_cluster, check);
         let storage = entries.storage.find("storage", &self.storage, check);
         let agent = self.secret_agent.as_ref().map(|name| entries.agents.find("secret-agent", name, check));
-        let policy = match &self.backup_policy {
+        let mut policy = match &self.backup_policy {
             Some(name) => entries.policies.find("backup-policy", name, check),
             None => Some(BackupSettings::default()),
         };
@@ -152,6 +152,9 @@ impl BackupRoutine {
         };
         let zone = check.zone("schedule-timezone", self.schedule_timezone.as_deref());
         let zone = zone.unwrap_or(service.schedule_timezone);
+        if let Some(policy) = &mut policy {
+            policy.verify = std::mem::take(&mut policy.verify).in_zone(zone);
+        }
         let full = check.valid("interval-cron", Schedule::parse(&self.interval_cron, zone));
         let incremental = self.incr_interval_cron.as_ref();
         let incremental =
@@ -237,7 +240,7 @@ impl BackupRoutine {
 mod tests {
     use super::*;
 
-    use crate::{Cipher, Config, IncrementalMode, Secret, SecretReference, Settings};
+    use crate::{Cipher, Config, IncrementalMode, Secret, SecretReference, Settings, Verify};
 
     /// A configuration whose routine has these keys, too.
     fn settings(keys: &str) -> Result<Settings, Vec<String>> {
@@ -251,7 +254,7 @@ storage:
 secret-agents:
   agent: {{ connection-type: unix, address: /a }}
 backup-policies:
-  p: {{ encryption: {{ mode: AES256, key-secret: \"secrets:r:k\" }}, incr-mode: cumulative }}
+  p: {{ encryption: {{ mode: AES256, key-secret: \"secrets:r:k\" }}, incr-mode: cumulative, verify: \"@daily\" }}
 backup-routines:
   r: {{ {keys} }}
 "
@@ -280,6 +283,14 @@ backup-routines:
         let reference: SecretReference = "secrets:r:k".parse().unwrap();
         let key = Secret::Agent(Arc::clone(&settings.agents["agent"]), reference);
         assert_eq!(routine.keys.main, Some((Cipher::Aes256, key)));
+    }
+
+    /// Protects: policies know no time zone; verifications go by the clocks that the backups go by.
+    #[test]
+    fn verifications_go_by_the_clocks_of_the_routine() {
+        let routine =
+            routine("backup-policy: p, secret-agent: agent, schedule-timezone: Asia/Tokyo").unwrap();
+        assert_eq!(routine.policy.verify, Verify::Scheduled(Box::new(routine.full.clone())));
     }
 
     #[test]

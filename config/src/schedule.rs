@@ -87,6 +87,12 @@ impl Schedule {
         self.zone
     }
 
+    /// The same by the clocks of another zone.
+    #[must_use]
+    pub(crate) fn in_zone(self, zone: Zone) -> Self {
+        Self { zone, ..self }
+    }
+
     /// The first time to run later than this, on a whole second; none when there is no more, up to the year 4999.
     #[must_use]
     pub fn next_after(&self, time: DateTime<Utc>) -> Option<DateTime<Utc>> {

@@ -1,5 +1,7 @@
 //! What is kept of a routine's backups, and what is deleted.
 
+use std::collections::BTreeSet;
+
 use abs_engine::catalog::CatalogError;
 use abs_storage::ObjectPath;
 use actix::{
@@ -44,6 +46,8 @@ impl RoutineActor {
         let lock = self.shared.readers.of(&routine).try_write_owned();
         self.memory().retention_due = lock.is_err();
         let Ok(alone) = lock else { return };
+        // Verifications let retention go first.
+        self.verify(BTreeSet::new());
         let catalog = self.shared.catalogs.of(&self.settings.storage);
         let (retention, log) = (self.settings.policy.retention, self.log.clone());
         let latest = latest_true(&self.settings, self.shared.clock.now());

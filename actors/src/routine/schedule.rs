@@ -1,9 +1,10 @@
-//! When backups are due.
+//! When backups and verifications are due.
 
 use std::sync::Arc;
 
+use abs_config::{Schedule, Verify};
 use abs_engine::catalog::BackupKind;
-use actix::{ActorFutureExt as _, AsyncContext as _, Context, WrapFuture as _};
+use actix::{ActorFutureExt as _, AsyncContext as _, Context, SpawnHandle, WrapFuture as _};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{ApplyRetention, RoutineActor};
@@ -16,7 +17,45 @@ pub(super) struct Delayed {
     pub start: DateTime<Utc>,
 }
 
+/// What a routine does by a schedule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Task {
+    Backup(BackupKind),
+    Verification,
+}
+
+impl Task {
+    const ALL: [Self; 3] =
+        [Self::Backup(BackupKind::Full), Self::Backup(BackupKind::Incremental), Self::Verification];
+}
+
+/// A schedule, and the wait for its next time.
+#[derive(Debug, Default)]
+pub(super) struct Timer {
+    schedule: Option<Schedule>,
+    pub next: Option<DateTime<Utc>>,
+    wait: Option<SpawnHandle>,
+}
+
 impl RoutineActor {
+    fn timer(&mut self, task: Task) -> &mut Timer {
+        match task {
+            Task::Backup(kind) => &mut self.lane(kind).timer,
+            Task::Verification => &mut self.verification,
+        }
+    }
+
+    /// The schedule of a task; a disabled routine has none.
+    fn schedule_of(&self, task: Task) -> Option<&Schedule> {
+        match (task, &self.settings.policy.verify) {
+            _ if self.settings.disabled => None,
+            (Task::Backup(BackupKind::Full), _) => Some(&self.settings.full),
+            (Task::Backup(BackupKind::Incremental), _) => self.settings.incremental.as_ref(),
+            (Task::Verification, Verify::Scheduled(schedule)) => Some(&**schedule),
+            (Task::Verification, Verify::None | Verify::AfterBackup) => None,
+        }
+    }
+
     /// Takes up what an actor of the routine that failed was to do.
     pub(super) fn resume(&self, context: &mut Context<Self>) {
         let (delayed, retention_due) = {
@@ -50,43 +89,40 @@ impl RoutineActor {
         }));
     }
 
-    /// Sets both timers anew, from `after` on; of a disabled routine, none.
+    /// Sets all timers anew, from `after` on.
     pub(super) fn schedule_all(&mut self, after: DateTime<Utc>, context: &mut Context<Self>) {
-        let (full, incremental) = if self.settings.disabled {
-            (None, None)
-        } else {
-            (Some(self.settings.full.clone()), self.settings.incremental.clone())
-        };
-        for (kind, schedule) in [(BackupKind::Full, full), (BackupKind::Incremental, incremental)] {
+        for task in Task::ALL {
+            let schedule = self.schedule_of(task).cloned();
             // Who changes something else must not postpone what is due.
-            if self.lane(kind).schedule != schedule {
-                self.lane(kind).schedule = schedule;
-                self.schedule(kind, after, context);
+            if self.timer(task).schedule != schedule {
+                self.timer(task).schedule = schedule;
+                self.schedule(task, after, context);
             }
         }
     }
 
-    fn schedule(&mut self, kind: BackupKind, after: DateTime<Utc>, context: &mut Context<Self>) {
-        let lane = self.lane(kind);
-        if let Some(timer) = lane.timer.take() {
-            context.cancel_future(timer);
+    fn schedule(&mut self, task: Task, after: DateTime<Utc>, context: &mut Context<Self>) {
+        let timer = self.timer(task);
+        if let Some(wait) = timer.wait.take() {
+            context.cancel_future(wait);
         }
-        lane.next = lane.schedule.as_ref().and_then(|schedule| schedule.next_after(after));
-        if let Some(due) = lane.next {
+        timer.next = timer.schedule.as_ref().and_then(|schedule| schedule.next_after(after));
+        if let Some(due) = timer.next {
             let clock = Arc::clone(&self.shared.clock);
             let wait = async move { clock.sleep_until(due).await };
-            let timer = context
-                .spawn(wait.into_actor(self).map(move |(), actor, context| actor.due(kind, due, context)));
-            self.lane(kind).timer = Some(timer);
+            let wait = context
+                .spawn(wait.into_actor(self).map(move |(), actor, context| actor.due(task, due, context)));
+            self.timer(task).wait = Some(wait);
         }
     }
 
-    /// The time of a scheduled backup has come.
-    fn due(&mut self, kind: BackupKind, due: DateTime<Utc>, context: &mut Context<Self>) {
-        self.lane(kind).timer = None;
+    /// The time of a task has come.
+    fn due(&mut self, task: Task, due: DateTime<Utc>, context: &mut Context<Self>) {
+        self.timer(task).wait = None;
         // Times that went by while the process slept are not caught up on one by one.
         let after = due.max(self.shared.clock.now());
-        self.schedule(kind, after, context);
+        self.schedule(task, after, context);
+        let Task::Backup(kind) = task else { return self.verify_newest(context) };
         let just_before = due - TimeDelta::milliseconds(1);
         let with_full = kind == BackupKind::Incremental
             && self.settings.full.next_after(just_before).is_some_and(|full| full == due);
@@ -105,10 +141,10 @@ impl RoutineActor {
             return;
         }
         let now = self.shared.clock.now();
-        for kind in BackupKind::ALL {
+        for task in Task::ALL {
             // What is due already starts by itself, once.
-            if self.lane(kind).next.is_none_or(|next| next > now) {
-                self.schedule(kind, now, context);
+            if self.timer(task).next.is_none_or(|next| next > now) {
+                self.schedule(task, now, context);
             }
         }
         self.set_back += jumps.set_back - before.set_back;

@@ -7,11 +7,11 @@ use actix::{Addr, AsyncContext as _, Handler, ResponseFuture};
 use slog::o;
 use tokio::sync::oneshot;
 
-use super::SupervisorActor;
 use super::jobs::{Job, Reserved};
 use super::planner::{Planner, invalid};
+use super::{REMEMBERED, SupervisorActor};
 use crate::job::restore::{ReserveNamespaces, Restore, RestoreWork, ServiceRestore};
-use crate::job::{self, Cancel, GetSnapshot, JobActor, RestoreJobActor};
+use crate::job::{self, Cancel, GetSnapshot, JobActor, JobEnded, RestoreJobActor};
 use crate::messages::{
     CancelRestore, GetRestore, JobId, ListRestores, PlanWait, RequestError, RestorePath, RestoreStatus,
     RestoreToTime, Status,
@@ -137,6 +137,23 @@ impl Handler<ReserveNamespaces> for SupervisorActor {
             *reserved = Some(wanted);
         }
         Ok(())
+    }
+}
+
+impl Handler<JobEnded<Restore>> for SupervisorActor {
+    type Result = ();
+
+    fn handle(&mut self, JobEnded { id, result }: JobEnded<Restore>, _: &mut Self::Context) {
+        if let Some(Job::SingleRestore { result: place, .. }) = self.jobs.get(&id) {
+            let _ = place.set(result);
+            return;
+        }
+        self.remove(id);
+        self.reading_ended();
+        self.ended_restores.insert(id, result);
+        if self.ended_restores.len() > REMEMBERED {
+            self.ended_restores.pop_first();
+        }
     }
 }
 

@@ -1,10 +1,11 @@
 //! Requests about verifications of backups.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
-use abs_config::{KeySecrets, RoutineSettings};
+use abs_config::{KeySecrets, RoutineSettings, VerifyMode};
+use abs_engine::Depth;
 use abs_engine::catalog::BackupKind;
-use actix::{AsyncContext as _, Handler, ResponseFuture};
+use actix::{Addr, AsyncContext as _, Context, Handler, ResponseFuture};
 use chrono::{DateTime, Utc};
 use slog::o;
 use tokio::sync::oneshot;
@@ -19,6 +20,7 @@ use crate::messages::{
     CancelVerification, GetVerification, JobId, RequestError, Status, VerificationStatus, VerifyBackup,
     VerifyResult, VerifySubject,
 };
+use crate::routine::VerifyRuns;
 use crate::shared::Shared;
 
 /// A verification that has ended.
@@ -47,15 +49,63 @@ impl Handler<VerifyBackup> for SupervisorActor {
             let timestamp = subject.timestamp;
             return refuse(RequestError::Invalid(format!("timestamp: {timestamp} is beyond all times")));
         };
+        let (planned, plan_ends) = oneshot::channel();
+        let (id, actor) = self.start_verification(subject, settings, time, planned, context);
+        plan_answer(id, actor, plan_ends, wait)
+    }
+}
+
+impl SupervisorActor {
+    fn start_verification(
+        &mut self,
+        subject: VerifySubject,
+        settings: Arc<RoutineSettings>,
+        time: DateTime<Utc>,
+        planned: oneshot::Sender<Result<(), RequestError>>,
+        context: &Context<Self>,
+    ) -> (JobId, Addr<VerifyJobActor>) {
         let id = self.shared.new_id();
         let routine = subject.routine.clone();
         let log = self.shared.log.new(o!("job" => id.0, "routine" => routine.clone(), "type" => "verify"));
-        let (planned, plan_ends) = oneshot::channel();
         let plan = Box::pin(plan(Arc::clone(&self.shared), settings, time));
         let verify = Verify { routine, depth: subject.depth, plan, planned };
         let actor = VerifyJobActor::start(&self.shared, id, log, verify, context.address().recipient());
         self.add(id, Job::Verify { subject, actor: actor.clone() });
-        plan_answer(id, actor, plan_ends, wait)
+        (id, actor)
+    }
+
+    /// Verifies the newest of the runs that wait for it, unless another verification of the routine is running: its end
+    /// starts the next one. Retention, which waits for the end of verifications, goes first.
+    pub(super) fn verify_next(&mut self, name: &str, context: &Context<Self>) {
+        let is_running = |job: &Job| matches!(job, Job::Verify { subject, .. } if subject.routine == name);
+        if self.stopping || self.jobs.values().any(is_running) {
+            return;
+        }
+        let Some(routine) = self.routines.get_mut(name) else { return };
+        if routine.memory.lock().unwrap_or_else(PoisonError::into_inner).retention_due {
+            return;
+        }
+        let Some(time) = routine.unverified.pop_last() else { return };
+        let settings = Arc::clone(&routine.settings);
+        let depth = match settings.policy.verify_mode {
+            VerifyMode::Full => Depth::Full,
+            VerifyMode::Quick => Depth::Quick,
+        };
+        let subject = VerifySubject { routine: name.to_owned(), timestamp: time.timestamp_millis(), depth };
+        // No request waits for the plan.
+        let (planned, _) = oneshot::channel();
+        self.start_verification(subject, settings, time, planned, context);
+    }
+}
+
+impl Handler<VerifyRuns> for SupervisorActor {
+    type Result = ();
+
+    fn handle(&mut self, VerifyRuns { routine, times }: VerifyRuns, context: &mut Self::Context) {
+        if let Some(routine) = self.routines.get_mut(&routine) {
+            routine.unverified.extend(times);
+        }
+        self.verify_next(&routine, context);
     }
 }
 
@@ -99,13 +149,14 @@ async fn plan(
 impl Handler<JobEnded<Verify>> for SupervisorActor {
     type Result = ();
 
-    fn handle(&mut self, JobEnded { id, result }: JobEnded<Verify>, _: &mut Self::Context) {
+    fn handle(&mut self, JobEnded { id, result }: JobEnded<Verify>, context: &mut Self::Context) {
         let Some(Job::Verify { subject, .. }) = self.remove(id) else { return };
         if !self.routines.contains_key(&subject.routine) {
             // The routine went while this ran, and the end of it brought its metrics back.
             self.shared.metrics.forget(&subject.routine);
         }
         self.reading_ended();
+        self.verify_next(&subject.routine, context);
         self.ended_verifications.insert(id, EndedVerification { subject, result });
         if self.ended_verifications.len() > REMEMBERED {
             self.ended_verifications.pop_first();

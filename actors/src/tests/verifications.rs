@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use abs_engine::catalog::BackupKind::Full;
+use abs_engine::catalog::BackupKind::{Full, Incremental};
 use abs_engine::{Depth, Verdict};
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Clock as _;
 use crate::messages::*;
-use crate::testing::World;
+use crate::testing::{World, time};
 
 const POLICY: &str = "  p: {retry-policy: {base-timeout: 1, max-retries: 0}, parallel: 1}\n";
 const DAILY: &str = "  daily: {source-cluster: dev, storage: here, namespaces: [test], interval-cron: '@daily', \
@@ -69,4 +70,36 @@ async fn a_verification_is_canceled_or_ends() {
     let nothing = VerifySubject { timestamp: timestamp + 1, ..subject };
     let error = world.send(VerifyBackup { subject: nothing, wait: PlanWait::default() }).await.unwrap_err();
     assert!(matches!(error, RequestError::NotFound { what: "backup", .. }), "{error}");
+}
+
+/// Protects: by a schedule the runs are verified that a restore would read, one after the other, the newest first, and no others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schedule_verifies_the_newest_chain() {
+    let policy = POLICY.replace("p: {", "p: {verify: '0 0 11 * * *', verify-mode: quick, ");
+    let mut world = World::start("2026-01-01T10:30:00Z", &policy, DAILY).await;
+    world.write("test", 0..10).await;
+    let mut made = Vec::new();
+    for kind in [Full, Full, Incremental] {
+        world.trigger(kind).await;
+        assert_eq!(world.finished().await, (kind, Status::Done, None));
+        made.push(world.clock.now());
+    }
+    world.clock.set(time("2026-01-01T11:00:00Z"));
+    let mut ids = Vec::new();
+    for created in [made[2], made[1]] {
+        let id = world.verification().await;
+        for before in ids.drain(..) {
+            assert_eq!(world.send(GetVerification(before)).await.unwrap().state, Status::Done);
+        }
+        let VerificationStatus { subject, .. } = world.send(GetVerification(id)).await.unwrap();
+        let routine = "daily".to_owned();
+        let expected = VerifySubject { routine, timestamp: created.timestamp_millis(), depth: Depth::Quick };
+        assert_eq!(subject, expected);
+        ids.push(id);
+    }
+    // No other one comes before one that is asked for.
+    let timestamp = made[0].timestamp_millis();
+    let subject = VerifySubject { routine: "daily".to_owned(), timestamp, depth: Depth::Quick };
+    let id = world.send(VerifyBackup { subject, wait: PlanWait::default() }).await.unwrap();
+    assert_eq!(world.verification().await, id);
 }

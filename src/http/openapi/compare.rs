@@ -37,6 +37,8 @@ const ADDITIONS: &[&str] = &[
     "dto.BackupPolicy.incr-mode",
     "dto.BackupPolicy.on-interrupt",
     "dto.BackupPolicy.overlap",
+    "dto.BackupPolicy.verify",
+    "dto.BackupPolicy.verify-mode",
     "dto.BackupRoutine.filter-exp",
     "dto.BackupRoutine.schedule-timezone",
     "dto.EncryptionPolicy.mode AES128GCM",

@@ -163,3 +163,51 @@ fn a_verification_uses_the_key_of_the_routine() {
     service.delete("/v1/config/routines/routine").is(204);
     assert!(!service.get("/metrics").is(200).text.contains("verify_failures_total{routine=\"routine\"}"));
 }
+
+/// Protects: with `verify: after-backup` each backup is verified without a request, and retention still gets its turn.
+#[test]
+fn backups_are_verified_after_they_were_made() {
+    let server = Server::embedded(1);
+    put(&server, 0..50, 1);
+    let home = with_policy(&server, "{verify: after-backup, retention: {full: 1}}");
+    let service = home.serve();
+    let old = service.backup("full", "routine").remove(0);
+    let full = service.backup("full", "routine").remove(0);
+    put(&server, 0..20, 2);
+    let incremental = service.backup("incremental", "routine").remove(0);
+    for backup in [&full, &incremental] {
+        service.logs(&["the backup is verified", backup["key"].as_str().unwrap(), "whole"]);
+    }
+    let gone = old["key"].as_str().unwrap();
+    eventually(|| home.files().iter().all(|file| !file.starts_with(gone))).expect("retention waits for ever");
+    assert!(metric(&service, "backup_verified_timestamp{routine=\"routine\"}") > 0);
+}
+
+/// Protects: by a schedule damage that came after a backup was made is found, told with the backup and the file, and counted; the backup
+/// stays, and so does a chain that cannot be restored any more a failure.
+#[test]
+fn a_schedule_finds_damage() {
+    let server = Server::embedded(1);
+    put(&server, 0..50, 1);
+    let home = with_policy(&server, "{}");
+    let service = home.serve();
+    let full = service.backup("full", "routine").remove(0);
+    put(&server, 0..20, 2);
+    let incremental = service.backup("incremental", "routine").remove(0);
+    let key = full["key"].as_str().unwrap();
+    let data = home.files().into_iter().find(|name| name.starts_with(key) && is_data(name)).unwrap();
+    let mut bytes = fs::read(home.storage().join(&data)).unwrap();
+    bytes[100] ^= 1;
+    fs::write(home.storage().join(&data), &bytes).unwrap();
+    let failures = "backup_verify_failures_total{routine=\"routine\"}";
+    counts(&service, failures, 0);
+    let policy = json!({"overlap": 0, "verify": "* * * * * *"}).to_string();
+    service.put("/v1/config/policies/policy", Some(&policy)).is(200);
+    service.logs(&["ERRO", "the backup is damaged", key, &data]);
+    service.logs(&["the backup is verified", incremental["key"].as_str().unwrap(), "whole"]);
+    eventually(|| metric(&service, failures) > 0).expect("the damage is counted");
+    assert_eq!(service.backups("full", "routine").len(), 1);
+
+    fs::remove_dir_all(home.storage().join(key)).unwrap();
+    service.logs(&["ERRO", "verification failed", "there is no full backup"]);
+}
