@@ -1,6 +1,7 @@
 //! The service itself: its HTTP server, its log, and what all routines share.
 
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -31,6 +32,11 @@ pub struct ServiceConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(default = 30000, minimum = 0, maximum = 2_678_400_000_i64)]
     pub shutdown_grace: Option<i64>,
+    /// The directory of what the service remembers over restarts; its parent must exist. By default `abs-state` beside
+    /// the file of the configuration, or in /var/lib/abs where that cannot be written. Not in the reference.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "/var/lib/abs/state")]
+    pub state_dir: Option<String>,
 }
 
 /// The document `dto.HTTPServerConfig`.
@@ -122,6 +128,8 @@ pub struct ServiceSettings {
     pub schedule_timezone: Zone,
     /// How long running jobs may go on when the service is told to end.
     pub shutdown_grace: Duration,
+    /// The directory of what the service remembers over restarts, if one is named.
+    pub state_dir: Option<PathBuf>,
 }
 
 /// The HTTP server.
@@ -183,6 +191,10 @@ impl ServiceConfig {
                 30_000,
                 0..=most::MILLISECONDS,
             ),
+            state_dir: self.state_dir.as_ref().map(|path| {
+                check.clean_path("state-dir", path);
+                PathBuf::from(path)
+            }),
         }
     }
 }
@@ -263,7 +275,7 @@ mod tests {
             LoggerSettings { level: LogLevel::Debug, format: LogFormat::Plain, stdout: true, file: None };
         assert_eq!(service.logger, stdout);
         assert_eq!((service.timestamp_format, service.schedule_timezone), (None, Zone::Utc));
-        assert_eq!(service.shutdown_grace, Duration::from_secs(30));
+        assert_eq!((service.shutdown_grace, service.state_dir), (Duration::from_secs(30), None));
     }
 
     #[test]
@@ -272,7 +284,8 @@ mod tests {
             "rate":{"tps":1,"size":2,"white-list":["10.0.0.1","10.0.0.0/8","::/0"]}},
             "logger":{"level":"warning","format":"json","stdout-writer":false,
             "file-writer":{"filename":"/l","maxsize":1,"maxage":2,"maxbackups":0,"compress":true}},
-            "backup":{"timestamp-format":"EU","schedule-timezone":"Europe/Berlin"},"shutdown-grace":0}"#;
+            "backup":{"timestamp-format":"EU","schedule-timezone":"Europe/Berlin"},"shutdown-grace":0,
+            "state-dir":"/s"}"#;
         let service = settings(document).unwrap();
         assert_eq!(service.http.context_path, "/a/b");
         let networks: Vec<String> = service.http.rate.white_list.iter().map(ToString::to_string).collect();
@@ -285,7 +298,7 @@ mod tests {
         );
         assert_eq!(service.timestamp_format, Some(TimestampFormat::Eu));
         assert_eq!(service.schedule_timezone, "Europe/Berlin".parse().unwrap());
-        assert_eq!(service.shutdown_grace, Duration::ZERO);
+        assert_eq!((service.shutdown_grace, service.state_dir), (Duration::ZERO, Some("/s".into())));
     }
 
     #[test]
@@ -293,7 +306,8 @@ mod tests {
         let document = r#"{"http":{"address":"","port":65536,"context-path":"a","timeout":0,
             "rate":{"tps":0,"size":-1,"white-list":["10.0.0.0/33"]}},
             "logger":{"level":"LOUD","format":"XML","file-writer":{"filename":"/l/","maxsize":0,"maxage":-1}},
-            "backup":{"timestamp-format":"UK","schedule-timezone":"Mars"},"shutdown-grace":-1}"#;
+            "backup":{"timestamp-format":"UK","schedule-timezone":"Mars"},"shutdown-grace":-1,
+            "state-dir":"/s/"}"#;
         let problems = settings(document).unwrap_err();
         let lines: Vec<String> = problems.list().iter().map(ToString::to_string).collect();
         let expected = [
@@ -314,6 +328,7 @@ mod tests {
         assert_eq!(lines[..expected.len()], expected.map(|line| format!("service.{line}")));
         assert!(lines[13].starts_with("service.backup.schedule-timezone: \"Mars\""), "{lines:?}");
         assert_eq!(lines[14], "service.shutdown-grace: must be at least 0, not -1");
+        assert!(lines[15].starts_with("service.state-dir: must be a clean path"), "{lines:?}");
     }
 
     #[test]

@@ -19,6 +19,7 @@ use super::notify::notify;
 use super::panics;
 use super::signals::{Signals, Told};
 use super::source::{Source, SourceError, delete_unfinished};
+use super::state_dir::StateDir;
 use crate::build_info::BuildInfo;
 use crate::http::{self, Http};
 
@@ -96,6 +97,8 @@ pub struct Running {
     logging: Logging,
     log: Logger,
     settings: watch::Receiver<Arc<Settings>>,
+    /// Locked until the service has stopped.
+    _state: Option<StateDir>,
 }
 
 impl Running {
@@ -112,13 +115,14 @@ impl Running {
         let file = source.file.clone();
         let source = Exclusive::claim(source, &configuration, logging.control().clone(), log.clone());
         let source = Arc::new(source.map_err(StartError::Claimed)?);
-        if let Some(Err(e)) = file.map(|file| delete_unfinished(&file)) {
+        if let Some(Err(e)) = file.as_deref().map(delete_unfinished) {
             warn!(log, "{}", e);
         }
         logging.take_library_records();
         panics::log_all(log.clone());
         let build = BuildInfo::CURRENT;
         info!(log, "starting"; "version" => build.version, "commit" => build.commit, "configuration" => origin);
+        let state = StateDir::open(service.state_dir.as_deref(), file.as_deref(), &log);
         let settings = source.settings();
         warn_of(&log, &[], &settings.borrow().warnings);
         let actors = Service { configuration, source };
@@ -136,7 +140,7 @@ impl Running {
             info!(log, "listening"; "address" => %address);
         }
         notify("READY=1");
-        Ok(Self { supervisor, http, logging, log, settings })
+        Ok(Self { supervisor, http, logging, log, settings, _state: state })
     }
 
     /// Whom to ask.
@@ -174,8 +178,14 @@ impl Running {
                     }
                     let now = Arc::clone(&self.settings.borrow_and_update());
                     warn_of(&self.log, &applied.warnings, &now.warnings);
-                    if applied.service.http != now.service.http {
-                        warn!(self.log, "service.http has changed: that takes effect when the service is started again");
+                    let service = (&applied.service, &now.service);
+                    for (key, changed) in [
+                        ("http", service.0.http != service.1.http),
+                        ("state-dir", service.0.state_dir != service.1.state_dir),
+                    ] {
+                        if changed {
+                            warn!(self.log, "service.{} has changed: that takes effect when the service is started again", key);
+                        }
                     }
                     applied = now;
                 }

@@ -45,6 +45,7 @@ const ADDITIONS: &[&str] = &[
     "dto.RestoreTimestampRequest.source-name",
     "dto.RunningJob.retry",
     "dto.ServiceConfig.shutdown-grace",
+    "dto.ServiceConfig.state-dir",
     "dto.TimestampRestorePolicy.chain-memory",
     "dto.TimestampRestorePolicy.override",
     "schema dto.Event",
