@@ -157,7 +157,8 @@ impl<J: Job> JobActor<J> {
         parent: Recipient<JobEnded<J>>,
     ) -> Addr<Self> {
         let cancel = CancellationToken::new();
-        let pace = Pace::new(shared.clock.now());
+        let now = shared.clock.now();
+        let pace = Pace::new(job.began().unwrap_or(now), now);
         Self::create(|context| {
             let steps = Steps {
                 shared: Arc::clone(shared),

@@ -23,10 +23,10 @@ use tokio::sync::{Mutex, watch};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{ConfigSource, Configuration};
 use crate::job::backup::{Backup, RoutineRun};
-use crate::job::restore::Restore;
 use crate::job::{BackupJobActor, JobEnded};
+use crate::journal::Journal;
 use crate::messages::system::{Event, RoutineChange};
-use crate::messages::{JobId, RequestError, RestoreResult};
+use crate::messages::{JobId, RequestError, RestoreStatus};
 use crate::routine::{
     Adopt, ApplyRetention, Beginning, ClockSet, Configure, Memory, NoRun, Retire, RoutineActor, RunEnded,
     StartRun,
@@ -47,8 +47,6 @@ mod verifications;
 use jobs::Job;
 use verifications::EndedVerification;
 
-/// Restores that have ended and are remembered; as many verifications are, too.
-const REMEMBERED: usize = 1000;
 /// How often the supervisor looks whether its actors live, and whether the clock was set.
 const WATCH: Duration = Duration::from_secs(1);
 
@@ -70,7 +68,7 @@ pub struct SupervisorActor {
     changing: Arc<Mutex<()>>,
     routines: BTreeMap<String, Routine>,
     jobs: HashMap<JobId, Job>,
-    ended_restores: BTreeMap<JobId, Arc<RestoreResult>>,
+    ended_restores: BTreeMap<JobId, RestoreStatus>,
     ended_verifications: BTreeMap<JobId, EndedVerification>,
     /// How many runs, restores and verifications there are.
     running: watch::Sender<usize>,
@@ -96,10 +94,10 @@ struct Routine {
 /// # Errors
 /// When the system refuses a thread.
 pub fn supervise(runtime: Handle) -> std::io::Result<Addr<SupervisorActor>> {
-    start(shared(runtime, Arc::new(SystemClock), Logger::root(slog::Discard, o!()))?, None)
+    start(shared(runtime, Arc::new(SystemClock), Logger::root(slog::Discard, o!()), None)?, None)
 }
 
-/// Starts a supervisor with the routines of a configuration.
+/// Starts a supervisor with the routines of a configuration, and continues what its journal says was interrupted.
 ///
 /// # Errors
 /// When the system refuses a thread.
@@ -108,12 +106,18 @@ pub fn serve(
     clock: Arc<dyn Clock>,
     log: Logger,
     service: Service,
+    journal: Option<Journal>,
 ) -> std::io::Result<Addr<SupervisorActor>> {
-    start(shared(runtime, clock, log)?, Some(service))
+    start(shared(runtime, clock, log, journal)?, Some(service))
 }
 
-fn shared(runtime: Handle, clock: Arc<dyn Clock>, log: Logger) -> std::io::Result<Arc<Shared>> {
-    Shared::new(runtime, clock, log).map(Arc::new).map_err(std::io::Error::other)
+fn shared(
+    runtime: Handle,
+    clock: Arc<dyn Clock>,
+    log: Logger,
+    journal: Option<Journal>,
+) -> std::io::Result<Arc<Shared>> {
+    Shared::new(runtime, clock, log, journal).map(Arc::new).map_err(std::io::Error::other)
 }
 
 pub(crate) fn start(shared: Arc<Shared>, service: Option<Service>) -> std::io::Result<Addr<SupervisorActor>> {
@@ -308,6 +312,8 @@ impl Actor for SupervisorActor {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Self::Context) {
+        // Before a backup that is due may want their namespaces.
+        self.resume_restores(context);
         self.adopt_routines(context);
         self.warn_of_missing_namespaces();
         context.run_interval(WATCH, Self::watch);
@@ -370,23 +376,6 @@ impl Handler<JobEnded<Backup>> for SupervisorActor {
             }
             // The routine went while this ran, and the end of the run brought its metrics back.
             None => self.shared.metrics.forget(&settings.name),
-        }
-    }
-}
-
-impl Handler<JobEnded<Restore>> for SupervisorActor {
-    type Result = ();
-
-    fn handle(&mut self, JobEnded { id, result }: JobEnded<Restore>, _: &mut Self::Context) {
-        if let Some(Job::SingleRestore { result: place, .. }) = self.jobs.get(&id) {
-            let _ = place.set(result);
-            return;
-        }
-        self.remove(id);
-        self.reading_ended();
-        self.ended_restores.insert(id, result);
-        if self.ended_restores.len() > REMEMBERED {
-            self.ended_restores.pop_first();
         }
     }
 }

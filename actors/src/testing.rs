@@ -124,7 +124,7 @@ impl World {
         let clock = ManualClock::at(time(now));
         let log = Lines::default();
         let logger = Logger::root(log.clone(), o!());
-        let shared = Arc::new(Shared::new(Handle::current(), clock.clone(), logger).unwrap());
+        let shared = Arc::new(Shared::new(Handle::current(), clock.clone(), logger, None).unwrap());
         let source = Arc::new(Text(Mutex::new(Ok(text)), AtomicBool::new(false)));
         let service = Service { configuration, source: Arc::clone(&source) as _ };
         let events = shared.events.subscribe();

@@ -68,10 +68,6 @@ impl StateDir {
     }
 
     /// The path of a file in it.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "what is remembered comes with the changes that follow")
-    )]
     pub fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }

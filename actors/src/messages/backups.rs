@@ -6,6 +6,7 @@ use std::time::Duration;
 use abs_engine::catalog::{Backup, BackupKind};
 use actix::Message;
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 
 use super::{JobId, RequestError};
 
@@ -55,7 +56,8 @@ pub struct RoutineState {
 }
 
 /// The progress of a job.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct RunningJob {
     /// The job.
     pub id: JobId,
@@ -84,7 +86,8 @@ pub struct RunningJob {
 }
 
 /// An attempt that is still to come, after one that failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct PendingRetry {
     /// When.
     pub at: DateTime<Utc>,

@@ -115,15 +115,19 @@ impl Handler<Shutdown> for SupervisorActor {
         Box::pin(patience.into_actor(self).then(|all_ended, actor, _| {
             let mut left = 0;
             if !all_ended {
+                let journal = actor.shared.journal.as_ref();
+                let is_resumable = |id| journal.is_some_and(|journal| journal.is_resumable(id));
                 let (continued, canceled): (Vec<_>, Vec<_>) =
-                    actor.jobs.values().partition(|job| job.is_continued());
+                    actor.jobs.iter().partition(|(id, job)| job.is_continued() || is_resumable(**id));
                 left = continued.len();
                 if !canceled.is_empty() {
                     warn!(actor.shared.log, "canceling what still runs"; "jobs" => canceled.len());
-                    canceled.into_iter().for_each(Job::cancel);
+                    for (_, job) in canceled {
+                        job.cancel();
+                    }
                 }
                 if left > 0 {
-                    warn!(actor.shared.log, "stopping backups: the next start continues them"; "jobs" => left);
+                    warn!(actor.shared.log, "stopping jobs: the next start continues them"; "jobs" => left);
                 }
             }
             let mut running = actor.running.subscribe();
