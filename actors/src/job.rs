@@ -164,7 +164,8 @@ impl<J: Job> JobActor<J> {
         parent: Recipient<JobEnded<J>>,
     ) -> Addr<Self> {
         let (cancel, suspend) = (CancellationToken::new(), CancellationToken::new());
-        let pace = Pace::new(shared.clock.now());
+        let now = shared.clock.now();
+        let pace = Pace::new(job.began().unwrap_or(now), now);
         Self::create(|context| {
             let steps = Steps {
                 shared: Arc::clone(shared),

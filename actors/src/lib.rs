@@ -21,6 +21,7 @@
 mod clock;
 mod config;
 mod job;
+mod journal;
 pub mod messages;
 mod metrics;
 mod routine;
@@ -37,5 +38,6 @@ mod tests;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use config::{ConfigSource, Configuration, Transaction};
+pub use journal::Journal;
 pub use messages::*;
 pub use supervisor::{Service, SupervisorActor, serve, supervise};

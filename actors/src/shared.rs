@@ -16,6 +16,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{RwLock, Semaphore, broadcast};
 
 use crate::clock::Clock;
+use crate::journal::Journal;
 use crate::messages::JobId;
 use crate::messages::system::Event;
 use crate::metrics::Metrics;
@@ -57,6 +58,8 @@ pub(crate) struct Shared {
     pub clusters: Clusters,
     pub catalogs: Catalogs,
     pub readers: Readers,
+    /// What is remembered of restores over restarts, if that can be.
+    pub journal: Option<Arc<Journal>>,
     last_id: AtomicU64,
     look: Mutex<Look>,
     /// Messages that are logged once only and have been logged.
@@ -72,6 +75,7 @@ impl Shared {
         clock: Arc<dyn Clock>,
         log: Logger,
         owner: Owner,
+        journal: Option<Journal>,
     ) -> Result<Self, prometheus::Error> {
         let look = Look { time: clock.now(), steady: clock.steady(), jumps: Jumps::default() };
         Ok(Self {
@@ -88,6 +92,7 @@ impl Shared {
             events: broadcast::Sender::new(EVENTS),
             catalogs: Catalogs { owner, entries: Mutex::default() },
             readers: Readers::default(),
+            journal: journal.map(Arc::new),
             last_id: AtomicU64::default(),
             logged: Mutex::default(),
             #[cfg(test)]
@@ -125,6 +130,11 @@ impl Shared {
     /// Whether this message has not been logged before; it counts as logged from now on.
     pub(crate) fn is_news(&self, text: String) -> bool {
         self.logged.lock().unwrap_or_else(PoisonError::into_inner).insert(text)
+    }
+
+    /// Takes note that an id is in use.
+    pub(crate) fn skip_id(&self, id: u64) {
+        self.last_id.fetch_max(id, Relaxed);
     }
 
     /// An id of a new job: made of the time, so that a service that was started again uses no id twice.

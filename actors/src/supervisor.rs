@@ -26,8 +26,9 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{ConfigSource, Configuration};
 use crate::job::backup::{Backup, RoutineRun};
 use crate::job::{BackupJobActor, JobEnded};
+use crate::journal::Journal;
 use crate::messages::system::{Event, RoutineChange};
-use crate::messages::{JobId, RequestError, RestoreResult};
+use crate::messages::{JobId, RequestError, RestoreStatus};
 use crate::routine::{
     Adopt, ApplyRetention, Beginning, ClockSet, Configure, Memory, NoRun, Retire, RoutineActor, RunEnded,
     StartRun,
@@ -48,8 +49,6 @@ mod verifications;
 use jobs::Job;
 use verifications::EndedVerification;
 
-/// Restores that have ended and are remembered; as many verifications are, too.
-const REMEMBERED: usize = 1000;
 /// How often the supervisor looks whether its actors live, and whether the clock was set.
 const WATCH: Duration = Duration::from_secs(1);
 
@@ -73,7 +72,7 @@ pub struct SupervisorActor {
     changing: Arc<Mutex<()>>,
     routines: BTreeMap<String, Routine>,
     jobs: HashMap<JobId, Job>,
-    ended_restores: BTreeMap<JobId, Arc<RestoreResult>>,
+    ended_restores: BTreeMap<JobId, RestoreStatus>,
     ended_verifications: BTreeMap<JobId, EndedVerification>,
     /// How many runs, restores and verifications there are.
     running: watch::Sender<usize>,
@@ -102,10 +101,10 @@ struct Routine {
 /// When the system refuses a thread.
 pub fn supervise(runtime: Handle) -> std::io::Result<Addr<SupervisorActor>> {
     let log = Logger::root(slog::Discard, o!());
-    start(shared(runtime, Arc::new(SystemClock), log, Owner::default())?, None)
+    start(shared(runtime, Arc::new(SystemClock), log, Owner::default(), None)?, None)
 }
 
-/// Starts a supervisor with the routines of a configuration.
+/// Starts a supervisor with the routines of a configuration, and continues what its journal says was interrupted.
 ///
 /// # Errors
 /// When the system refuses a thread.
@@ -114,12 +113,19 @@ pub fn serve(
     clock: Arc<dyn Clock>,
     log: Logger,
     service: Service,
+    journal: Option<Journal>,
 ) -> std::io::Result<Addr<SupervisorActor>> {
-    start(shared(runtime, clock, log, service.owner.clone())?, Some(service))
+    start(shared(runtime, clock, log, service.owner.clone(), journal)?, Some(service))
 }
 
-fn shared(runtime: Handle, clock: Arc<dyn Clock>, log: Logger, owner: Owner) -> std::io::Result<Arc<Shared>> {
-    Shared::new(runtime, clock, log, owner).map(Arc::new).map_err(std::io::Error::other)
+fn shared(
+    runtime: Handle,
+    clock: Arc<dyn Clock>,
+    log: Logger,
+    owner: Owner,
+    journal: Option<Journal>,
+) -> std::io::Result<Arc<Shared>> {
+    Shared::new(runtime, clock, log, owner, journal).map(Arc::new).map_err(std::io::Error::other)
 }
 
 pub(crate) fn start(shared: Arc<Shared>, service: Option<Service>) -> std::io::Result<Addr<SupervisorActor>> {
@@ -321,6 +327,8 @@ impl Actor for SupervisorActor {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Self::Context) {
+        // Before a backup that is due may want their namespaces.
+        self.resume_restores(context);
         self.adopt_routines(context);
         self.warn_of_missing_namespaces();
         context.run_interval(WATCH, Self::watch);

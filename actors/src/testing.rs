@@ -125,8 +125,8 @@ impl World {
         let clock = ManualClock::at(time(now));
         let log = Lines::default();
         let logger = Logger::root(log.clone(), o!());
-        let shared =
-            Arc::new(Shared::new(Handle::current(), clock.clone(), logger, Owner::default()).unwrap());
+        let shared = Shared::new(Handle::current(), clock.clone(), logger, Owner::default(), None);
+        let shared = Arc::new(shared.unwrap());
         let source = Arc::new(Text(Mutex::new(Ok(text)), AtomicBool::new(false)));
         let owner = Owner::default();
         let service = Service { configuration, source: Arc::clone(&source) as _, owner };

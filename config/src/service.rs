@@ -42,6 +42,11 @@ pub struct ServiceConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(default = 60000, minimum = 1000, maximum = 2_678_400_000_i64)]
     pub lease: Option<i64>,
+    /// For how long a restore may have been interrupted by an end of the service to be resumed by its next start, in
+    /// milliseconds; 900,000 by default. Not in the reference.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(default = 900_000, minimum = 0, maximum = 2_678_400_000_i64)]
+    pub restore_resume_within: Option<i64>,
 }
 
 /// The document `dto.HTTPServerConfig`.
@@ -137,6 +142,8 @@ pub struct ServiceSettings {
     pub state_dir: Option<PathBuf>,
     /// How long a claim on an unfinished backup holds without being renewed.
     pub lease: Duration,
+    /// For how long a restore may have been interrupted to be resumed.
+    pub restore_resume_within: Duration,
 }
 
 /// The HTTP server.
@@ -203,6 +210,12 @@ impl ServiceConfig {
                 PathBuf::from(path)
             }),
             lease: check.milliseconds("lease", self.lease, 60_000, 1000..=most::MILLISECONDS),
+            restore_resume_within: check.milliseconds(
+                "restore-resume-within",
+                self.restore_resume_within,
+                900_000,
+                0..=most::MILLISECONDS,
+            ),
         }
     }
 }
@@ -285,6 +298,7 @@ mod tests {
         assert_eq!((service.timestamp_format, service.schedule_timezone), (None, Zone::Utc));
         assert_eq!((service.shutdown_grace, service.state_dir), (Duration::from_secs(30), None));
         assert_eq!(service.lease, Duration::from_mins(1));
+        assert_eq!(service.restore_resume_within, Duration::from_mins(15));
     }
 
     #[test]
@@ -294,7 +308,7 @@ mod tests {
             "logger":{"level":"warning","format":"json","stdout-writer":false,
             "file-writer":{"filename":"/l","maxsize":1,"maxage":2,"maxbackups":0,"compress":true}},
             "backup":{"timestamp-format":"EU","schedule-timezone":"Europe/Berlin"},"shutdown-grace":0,
-            "state-dir":"/s","lease":2000}"#;
+            "state-dir":"/s","lease":2000,"restore-resume-within":1}"#;
         let service = settings(document).unwrap();
         assert_eq!(service.http.context_path, "/a/b");
         let networks: Vec<String> = service.http.rate.white_list.iter().map(ToString::to_string).collect();
@@ -309,6 +323,7 @@ mod tests {
         assert_eq!(service.schedule_timezone, "Europe/Berlin".parse().unwrap());
         assert_eq!((service.shutdown_grace, service.state_dir), (Duration::ZERO, Some("/s".into())));
         assert_eq!(service.lease, Duration::from_secs(2));
+        assert_eq!(service.restore_resume_within, Duration::from_millis(1));
     }
 
     #[test]
@@ -317,7 +332,7 @@ mod tests {
             "rate":{"tps":0,"size":-1,"white-list":["10.0.0.0/33"]}},
             "logger":{"level":"LOUD","format":"XML","file-writer":{"filename":"/l/","maxsize":0,"maxage":-1}},
             "backup":{"timestamp-format":"UK","schedule-timezone":"Mars"},"shutdown-grace":-1,
-            "state-dir":"/s/","lease":999}"#;
+            "state-dir":"/s/","lease":999,"restore-resume-within":-1}"#;
         let problems = settings(document).unwrap_err();
         let lines: Vec<String> = problems.list().iter().map(ToString::to_string).collect();
         let expected = [
@@ -340,6 +355,7 @@ mod tests {
         assert_eq!(lines[14], "service.shutdown-grace: must be at least 0, not -1");
         assert_eq!(lines[15], "service.lease: must be at least 1000, not 999");
         assert!(lines[16].starts_with("service.state-dir: must be a clean path"), "{lines:?}");
+        assert_eq!(lines[17], "service.restore-resume-within: must be at least 0, not -1");
     }
 
     #[test]

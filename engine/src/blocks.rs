@@ -4,6 +4,7 @@
 //! anything. So whoever needs a block reads and skims the next stretch under the file's lock, and parses it outside:
 //! one big file keeps as many workers busy as many small ones.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -13,6 +14,7 @@ use abs_asb::{
 };
 use abs_storage::{ByteRange, ObjectPath, ObjectReader, Storage};
 
+use crate::answered::{Block, FileAnswers};
 use crate::error::EngineError;
 use crate::keys::KeyRing;
 use crate::limiter::{Limiter, limit};
@@ -31,6 +33,8 @@ pub(crate) struct TextBlock {
     pub text: Vec<u8>,
     /// Where it stands in the text of its file.
     pub position: Option<Position>,
+    /// Its answers.
+    pub answers: Option<Arc<Block>>,
     /// The file.
     pub file: Arc<str>,
     /// What the file's header says and how it is packed.
@@ -108,11 +112,19 @@ impl BlockSource {
 #[derive(Debug)]
 pub(crate) struct SharedFile {
     reader: tokio::sync::Mutex<Option<TextReader>>,
+    answers: Arc<FileAnswers>,
 }
 
 impl SharedFile {
     pub(crate) fn new(file: BackupFile) -> Self {
-        Self { reader: tokio::sync::Mutex::new(Some(TextReader::new(file))) }
+        let answers = FileAnswers::new(file.info.path.as_str(), file.info.size);
+        Self::with_answers(file, Arc::new(answers))
+    }
+
+    /// A file whose rows may have been answered in part.
+    pub(crate) fn with_answers(file: BackupFile, answers: Arc<FileAnswers>) -> Self {
+        let reader = TextReader::new(file, answers.known());
+        Self { reader: tokio::sync::Mutex::new(Some(reader)), answers }
     }
 
     /// Puts the next block into `block`; false when the file is at its end, or was given up by another worker.
@@ -124,10 +136,13 @@ impl SharedFile {
         let mut reader = self.reader.lock().await;
         // Only a reader that is well goes back: after an error another worker would read on from anywhere.
         let Some(mut open) = reader.take() else { return Ok(false) };
-        let more = open.next(source, block).await?;
-        if more {
+        let range = open.next(source, block).await?;
+        let more = range.is_some();
+        if let Some(range) = range {
+            block.answers = Some(self.answers.begin(range));
             *reader = Some(open);
         } else {
+            self.answers.end();
             source.ended.fetch_add(1, Relaxed);
         }
         Ok(more)
@@ -145,6 +160,10 @@ struct TextReader {
     /// Text behind the last block: the beginning of an item.
     rest: Vec<u8>,
     skimmer: Skimmer,
+    /// Where the last block ended; 0 before the first.
+    end: u64,
+    /// Where a block must end.
+    known: u64,
     /// How much of the next item is needed at the least.
     need: usize,
     kind: Option<FileKind>,
@@ -179,7 +198,7 @@ struct Source {
 }
 
 impl TextReader {
-    fn new(file: BackupFile) -> Self {
+    fn new(file: BackupFile, known: u64) -> Self {
         let path = file.info.path;
         let name = path.as_str().into();
         Self {
@@ -190,6 +209,8 @@ impl TextReader {
             stage: Stage::Unopened,
             rest: Vec::new(),
             skimmer: Skimmer::new(Position::START),
+            end: 0,
+            known,
             need: 0,
             kind: None,
             is_cut: false,
@@ -200,15 +221,20 @@ impl TextReader {
         EngineError::BadFile { file: self.name.to_string(), what: what.into() }
     }
 
-    /// The next block of whole items; false at the end of the file.
-    async fn next(&mut self, job: &BlockSource, block: &mut TextBlock) -> Result<bool, EngineError> {
+    /// The next block of whole items, as a range of the text that begins at the end of the last one; none at the end of the
+    /// file.
+    async fn next(
+        &mut self,
+        job: &BlockSource,
+        block: &mut TextBlock,
+    ) -> Result<Option<Range<u64>>, EngineError> {
         block.text.clear();
         block.text.append(&mut self.rest);
         if matches!(self.stage, Stage::Unopened) {
             match self.open(job, &mut block.text).await {
                 Err(e @ EngineError::Damaged { .. }) => {
                     job.cut_off(e, self.entry.as_ref().map(|entry| entry.size))?;
-                    return Ok(false);
+                    return Ok(None);
                 }
                 opened => opened?,
             }
@@ -221,23 +247,33 @@ impl TextReader {
             }
             let ended = matches!(self.stage, Stage::Ended);
             if block.text.is_empty() {
-                return Ok(false);
+                return Ok(None);
             }
             let position = self.skimmer.position();
-            let skim = self.skimmer.skim(&block.text).map_err(|e| e.in_file(&*self.name))?;
+            let visible = match self.known.checked_sub(position.offset) {
+                Some(left @ 1..) => block.text.len().min(usize::try_from(left).unwrap_or(usize::MAX)),
+                _ => block.text.len(),
+            };
+            let skim = self.skimmer.skim(&block.text[..visible]).map_err(|e| e.in_file(&*self.name))?;
             self.need = skim.need;
+            if visible < block.text.len() && skim.len < visible {
+                return Err(
+                    self.bad("is not the file that was being restored when the restore was interrupted")
+                );
+            }
             if ended && skim.len == 0 {
                 let finished = self.skimmer.finish(&block.text).map_err(|e| e.in_file(&*self.name));
                 finished.or_else(|e| if self.is_cut { Ok(()) } else { job.cut_off(e.into(), None) })?;
                 block.text.clear();
-                return Ok(false);
+                return Ok(None);
             }
             if skim.len > 0 {
                 self.rest.extend_from_slice(&block.text[skim.len..]);
                 block.text.truncate(skim.len);
                 block.position = Some(position);
                 block.file = Arc::clone(&self.name);
-                return Ok(true);
+                let start = std::mem::replace(&mut self.end, self.skimmer.position().offset);
+                return Ok(Some(start..self.end));
             }
         }
     }

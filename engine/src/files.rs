@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use abs_storage::{ErrorKind, ObjectInfo, ObjectPath, Storage, StorageError, Verb};
 
+use crate::answered::FileAnswers;
 use crate::blocks::{BlockSource, FileKind, SharedFile, TextBlock};
 use crate::catalog::MARK_FILE;
 use crate::catalog::suspects::is_dated_later;
@@ -282,7 +283,7 @@ impl FileTask {
 /// Hands out the files of a run until all are read. Pure books: it never waits.
 #[derive(Debug)]
 pub struct FileQueue {
-    unopened: VecDeque<BackupFile>,
+    unopened: VecDeque<(BackupFile, Arc<FileAnswers>)>,
     open: Vec<OpenFile>,
     /// Tasks handed out and not ended.
     out: HashMap<FileTaskId, Arc<SharedFile>>,
@@ -298,16 +299,16 @@ struct OpenFile {
 
 impl FileQueue {
     /// A queue of `files`, in this order.
-    pub(crate) fn new(files: Vec<BackupFile>) -> Self {
+    pub(crate) fn new(files: Vec<(BackupFile, Arc<FileAnswers>)>) -> Self {
         Self { unopened: files.into(), open: Vec::new(), out: HashMap::new(), last: FileTaskId(0) }
     }
 
     /// The next task: the largest file that nobody reads yet, else a share of the one with the fewest workers. `None` when
     /// every file has been read to its end.
     pub fn next_task(&mut self) -> Option<FileTask> {
-        if let Some(file) = self.unopened.pop_front() {
+        if let Some((file, answers)) = self.unopened.pop_front() {
             let path = file.info.path.clone();
-            let file = Arc::new(SharedFile::new(file));
+            let file = Arc::new(SharedFile::with_answers(file, answers));
             // It has no worker, and every other has one.
             self.open.push(OpenFile { path, file, workers: 0 });
         }
@@ -350,7 +351,8 @@ mod tests {
             modified: std::time::SystemTime::UNIX_EPOCH,
             archived: None,
         };
-        let mut queue = FileQueue::new(["a", "b", "c"].map(|name| file(name).into()).to_vec());
+        let files = ["a", "b", "c"].map(|name| (file(name).into(), Arc::new(FileAnswers::new(name, 1))));
+        let mut queue = FileQueue::new(files.into());
         let tasks: Vec<_> = (0..5).map(|_| queue.next_task().unwrap()).collect();
         let names: Vec<_> = tasks.iter().map(|task| task.path().as_str()).collect();
         assert_eq!(names, ["a", "b", "c", "a", "b"]);

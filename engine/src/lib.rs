@@ -19,6 +19,7 @@
 //! Everything runs on a multi-threaded runtime. To end a run early, cancel it: a future that is dropped cannot clean up
 //! behind itself.
 
+mod answered;
 mod backup;
 mod blocks;
 pub mod catalog;
@@ -27,6 +28,7 @@ mod claim;
 mod claimant;
 mod cursors;
 mod decided;
+mod documents;
 mod error;
 mod estimate;
 mod fault;
@@ -56,8 +58,10 @@ mod sums;
 mod verify;
 mod writer;
 
+pub use answered::{ChainPosition, FilePosition};
 pub use backup::{BackupReport, BackupRun};
 pub use claim::Owner;
+pub use documents::Documents;
 pub use error::EngineError;
 #[cfg(feature = "faults")]
 pub use fault::{Fault, FaultPoint};

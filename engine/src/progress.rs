@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use abs_cluster::ResultCode;
+use serde::{Deserialize, Serialize};
 
 /// Counters of a backup; shared with whoever watches it.
 #[derive(Debug)]
@@ -122,7 +123,8 @@ pub struct RestoreProgress {
 
 /// The counters of a restore at one moment. At the end
 /// `read = inserted + fresher + existed + ignored + skipped + expired + superseded`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
 pub struct RestoreSnapshot {
     /// Time since the job began.
     pub elapsed: Duration,
@@ -141,6 +143,7 @@ pub struct RestoreSnapshot {
     /// Records that the server refused for good (`ignore-record-error`).
     pub ignored: u64,
     /// Records that the server refused for good, by its answer: those ignored, and those that made the restore fail.
+    #[serde(with = "numbers")]
     pub refused: BTreeMap<ResultCode, u64>,
     /// Records left out by `set-list`, `bin-list` or `no-records`.
     pub skipped: u64,
@@ -148,8 +151,8 @@ pub struct RestoreSnapshot {
     pub expired: u64,
     /// Older versions of records of which a newer backup of the chain holds another one.
     pub superseded: u64,
-    /// Rows that may have been written before they were sent again: their answer was lost, or the server's own time for
-    /// them ran out. Counted for each such attempt.
+    /// Rows that may have been written before they were sent again: their answer was lost, the server's own time for
+    /// them ran out, or the restore was interrupted. Counted for each such attempt.
     pub in_doubt: u64,
     /// Batches that were sent again, whole or in part.
     pub retries: u64,
@@ -157,6 +160,28 @@ pub struct RestoreSnapshot {
     pub indexes: u64,
     /// UDF modules registered.
     pub udfs: u64,
+}
+
+/// Result codes as plain numbers.
+mod numbers {
+    use std::collections::BTreeMap;
+
+    use abs_cluster::ResultCode;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        counts: &BTreeMap<ResultCode, u64>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(counts.iter().map(|(code, count)| (code.0, count)))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<ResultCode, u64>, D::Error> {
+        let counts = BTreeMap::<u8, u64>::deserialize(deserializer)?;
+        Ok(counts.into_iter().map(|(code, count)| (ResultCode(code), count)).collect())
+    }
 }
 
 impl Default for RestoreProgress {
@@ -231,6 +256,28 @@ impl RestoreProgress {
     /// Counts a record that the server refused for good.
     pub(crate) fn refuse(&self, code: ResultCode) {
         self.refused[usize::from(code.0)].fetch_add(1, Relaxed);
+    }
+
+    /// Counts what became of records.
+    pub(crate) fn add(&self, counts: &RestoreSnapshot) {
+        let add = |counter: &AtomicU64, n| {
+            if n > 0 {
+                counter.fetch_add(n, Relaxed);
+            }
+        };
+        add(&self.read, counts.read);
+        add(&self.inserted, counts.inserted);
+        add(&self.fresher, counts.fresher);
+        add(&self.existed, counts.existed);
+        add(&self.ignored, counts.ignored);
+        for (code, count) in &counts.refused {
+            add(&self.refused[usize::from(code.0)], *count);
+        }
+        add(&self.skipped, counts.skipped);
+        add(&self.expired, counts.expired);
+        add(&self.superseded, counts.superseded);
+        add(&self.in_doubt, counts.in_doubt);
+        add(&self.retries, counts.retries);
     }
 
     /// The counters now.

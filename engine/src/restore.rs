@@ -8,7 +8,7 @@
 //! that only an older one has. Such a chain is restored bin by bin, the oldest link first: each link adds its bins to the
 //! records that an older one wrote, and the policy decides about the others.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -17,8 +17,10 @@ use abs_cluster::{Cluster, SetIndex};
 use abs_storage::{ObjectPath, Storage};
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+use crate::answered::{ChainPosition, FileAnswers, FilePosition, Unknown};
 use crate::blocks::BlockSource;
 use crate::catalog::listing::AT_ONCE;
 use crate::decided::{DecidedDigests, DigestCollector, KEY};
@@ -46,7 +48,8 @@ pub struct RestoreReport {
 }
 
 /// A link of a chain: the folders that are restored as one, as a rule that of one backup.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Link {
     /// Its folders; every `.asb` file below them is a part of it.
     pub folders: Vec<ObjectPath>,
@@ -100,9 +103,18 @@ struct FoundLink {
 /// The link under way.
 #[derive(Debug, Default)]
 struct Reading {
+    /// Where the restore was resumed, if it was.
+    resumed: Option<ChainPosition>,
     /// Links begun and ended; the one between is under way.
     begun: usize,
     ended: usize,
+    /// The files of the one under way, and how many of them were handed out.
+    files: Vec<Arc<FileAnswers>>,
+    handed_out: u64,
+    /// The counters of the links before.
+    counts: RestoreSnapshot,
+    /// The files of the links before that hold definitions.
+    defining: Vec<String>,
     /// Counters when it began.
     read_before: u64,
     ended_before: u64,
@@ -215,6 +227,58 @@ impl ChainRestore {
         }))
     }
 
+    /// Continues an interrupted restore of the same links from its position: rows below it are not sent again. To be called
+    /// before the first link.
+    ///
+    /// # Errors
+    /// When the position is not one of these links, or the chain cannot be continued.
+    pub fn resume(&self, position: ChainPosition) -> Result<(), EngineError> {
+        let cannot = |why: String| Err(EngineError::Plan(format!("the restore cannot be continued: {why}")));
+        if (self.by_bins || position.is_by_bins) && self.links.len() > 1 {
+            // Which of the rows that were answered were written is not known.
+            return cannot("its backups are restored bin by bin".to_owned());
+        }
+        let link = self.links.get(position.ended);
+        let files = || link.into_iter().flat_map(|link| &link.files);
+        for known in &position.files {
+            if !files().any(|file| file.info.path.as_str() == known.path && file.info.size == known.size) {
+                return cannot(format!("{} has changed or is gone", known.path));
+            }
+        }
+        self.progress.add(&position.counts);
+        let mut reading = self.reading();
+        reading.counts = position.counts.clone();
+        reading.defining.clone_from(&position.defining);
+        reading.resumed = Some(position);
+        Ok(())
+    }
+
+    /// How far the restore is: what is below was answered, and need not be sent again.
+    #[must_use]
+    pub fn position(&self) -> ChainPosition {
+        let reading = self.reading();
+        if let Some(resumed) = reading.resumed.as_ref().filter(|resumed| reading.begun <= resumed.ended) {
+            return resumed.clone();
+        }
+        let mut position = ChainPosition {
+            is_by_bins: self.by_bins,
+            ended: reading.ended,
+            read_before: reading.read_before,
+            files: Vec::new(),
+            defining: reading.defining.clone(),
+            counts: reading.counts.clone(),
+        };
+        for file in &reading.files {
+            let (file, counts) = file.position();
+            position.counts += counts;
+            if file.read > 0 || file.is_done {
+                position.files.push(file);
+            }
+        }
+        position.counts.retries = self.progress.snapshot().retries;
+        position
+    }
+
     /// Ends the link under way, whose files must have been read to their end by workers that have flushed, and begins the
     /// next one. `None` when all were read, or the restore has failed or was canceled.
     pub async fn next_link(&self) -> Option<FileQueue> {
@@ -223,8 +287,9 @@ impl ChainRestore {
         let mut reading = self.reading();
         let link = self.links.get(reading.begun)?;
         reading.begun += 1;
-        // After the last link nothing is asked.
-        let collects = reading.begun < self.links.len() && !self.plan.no_records;
+        // After the last link nothing is asked, nor when all of them had been restored.
+        let asks = reading.begun.max(reading.restored()) < self.links.len();
+        let collects = asks && !self.plan.no_records;
         let collector =
             collects.then(|| Arc::new(DigestCollector::new(self.limits.chain_memory, &reading.decided)));
         if self.by_bins {
@@ -232,9 +297,8 @@ impl ChainRestore {
         } else {
             reading.collector = collector;
         }
-        reading.read_before = self.progress.snapshot().read;
         reading.ended_before = self.source.ended();
-        Some(FileQueue::new(link.files.clone()))
+        Some(reading.queue(link, collects, &self.progress))
     }
 
     /// Checks that the link under way, if there is one, was read whole, and freezes what it decided.
@@ -245,13 +309,16 @@ impl ChainRestore {
                 return Ok(());
             };
             let c = self.progress.snapshot();
-            if self.source.ended() - reading.ended_before != link.files.len() as u64 || c.read != c.settled()
-            {
+            if self.source.ended() - reading.ended_before != reading.handed_out || c.read != c.settled() {
                 // Not every file was handed out, or not every worker has flushed.
                 return Err(EngineError::Canceled);
             }
             let definitions = &reading.definitions;
-            if let Some(difference) = link.difference(definitions, c.read - reading.read_before) {
+            // A link that had been restored was compared then.
+            let difference = (reading.ended >= reading.restored())
+                .then(|| link.difference(definitions, c.read - reading.read_before))
+                .flatten();
+            if let Some(difference) = difference {
                 if !self.plan.override_counts {
                     return Err(difference);
                 }
@@ -259,7 +326,8 @@ impl ChainRestore {
             }
             let definitions = std::mem::take(&mut reading.definitions);
             reading.earlier.push(definitions);
-            reading.ended = reading.begun;
+            reading.end_files();
+            (reading.ended, reading.read_before) = (reading.begun, c.read);
             let written = self.send.written().take();
             match reading.collector.take().or(written) {
                 Some(collector) => (std::mem::take(&mut reading.decided), collector),
@@ -374,6 +442,61 @@ impl ChainRestore {
             return Ok(Vec::new());
         }
         restore_indexes(&self.cluster, &self.plan, &self.progress, &chosen.indexes, &chosen.set_indexes).await
+    }
+}
+
+impl Reading {
+    /// How many links had been restored when the restore was resumed.
+    fn restored(&self) -> usize {
+        self.resumed.as_ref().map_or(0, |resumed| resumed.ended)
+    }
+
+    /// The files of the link that begins, without those that had been restored and hold nothing that is needed again.
+    fn queue(&mut self, link: &FoundLink, collects: bool, progress: &RestoreProgress) -> FileQueue {
+        let index = self.begun - 1;
+        let restored = index < self.restored();
+        let resumed = self.resumed.as_ref().filter(|resumed| resumed.ended == index);
+        let files = resumed.into_iter().flat_map(|resumed| &resumed.files);
+        let known: HashMap<_, _> = files.map(|file| (file.path.as_str(), file)).collect();
+        let mut unknown = resumed.map(|resumed| {
+            self.read_before = resumed.read_before;
+            Unknown::new()
+        });
+        let mut queue = Vec::new();
+        for file in &link.files {
+            let (path, size) = (file.info.path.as_str(), file.info.size);
+            let answers = if restored {
+                FileAnswers::of_ended(path, size, self.defining.iter().any(|name| name == path))
+            } else {
+                let new = FilePosition { path: path.to_owned(), size, ..FilePosition::default() };
+                let position = known.get(path).copied().unwrap_or(&new);
+                FileAnswers::from_position(
+                    position,
+                    unknown.as_mut().map_or(0, |unknown| unknown.share(position)),
+                )
+            };
+            let answers = Arc::new(answers);
+            let (position, _) = answers.position();
+            if position.is_done && !position.has_definitions && !collects {
+                progress.bytes_read.fetch_add(size, Relaxed);
+            } else {
+                queue.push((file.clone(), Arc::clone(&answers)));
+            }
+            self.files.push(answers);
+        }
+        self.handed_out = queue.len() as u64;
+        FileQueue::new(queue)
+    }
+
+    /// Adds the files of the link that has ended to what is known of those before.
+    fn end_files(&mut self) {
+        for file in std::mem::take(&mut self.files) {
+            let (position, counts) = file.position();
+            self.counts += counts;
+            if position.has_definitions && !self.defining.contains(&position.path) {
+                self.defining.push(position.path);
+            }
+        }
     }
 }
 

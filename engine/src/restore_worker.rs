@@ -1,17 +1,18 @@
 //! Restore workers: from the text of files to batches of rows by node.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 use abs_asb::{Item, Items, Position};
-use abs_cluster::{BatchMessage, Node, PartitionMap, partition_of};
+use abs_cluster::{Node, PartitionMap, partition_of};
 use tokio::task::JoinSet;
 
+use crate::answered::RowBatch;
 use crate::blocks::TextBlock;
 use crate::decided::{DecidedDigests, DigestCollector, Key, key_of};
 use crate::error::EngineError;
 use crate::files::FileTask;
 use crate::limiter::limit;
+use crate::progress::RestoreSnapshot;
 use crate::restore::{ChainRestore, foreign};
 use crate::rows::{Fate, RowMaker};
 use crate::sender::BATCH_BYTES;
@@ -32,7 +33,7 @@ pub struct RestoreWorker {
     block: TextBlock,
     map: Arc<PartitionMap>,
     /// A batch under construction per node of the map, and one for partitions that no node owns.
-    batches: Vec<Option<BatchMessage>>,
+    batches: Vec<Option<RowBatch>>,
     tasks: JoinSet<Result<(), EngineError>>,
 }
 
@@ -117,17 +118,21 @@ impl RestoreWorker {
         {
             return Err(foreign(&block.file, &kind.header.namespace, &run.plan.source));
         }
+        let Some(answers) = block.answers.take() else { return Ok(()) };
+        let is_known = answers.is_known();
         let mut items = Items::new(&block.text, block.position.unwrap_or(Position::START));
-        let mut counts = Counts::default();
+        let mut counts = RestoreSnapshot::default();
         loop {
             let item = items.next().map_err(|e| e.in_file(&*block.file))?;
             let mut record = match item {
                 None => break,
                 Some(Item::Index(index)) => {
+                    answers.note_definition();
                     run.take_index(index);
                     continue;
                 }
                 Some(Item::Udf(udf)) => {
+                    answers.note_definition();
                     run.take_udf(udf);
                     continue;
                 }
@@ -135,6 +140,12 @@ impl RestoreWorker {
             };
             if !record.namespace.eq_bytes(source) {
                 return Err(foreign(&block.file, &record.namespace.to_bytes(), &run.plan.source));
+            }
+            if is_known {
+                if collector.is_some() {
+                    digests.push(key_of(&record.digest));
+                }
+                continue;
             }
             counts.read += 1;
             let mut adds_bins = false;
@@ -153,10 +164,11 @@ impl RestoreWorker {
             }
             let owner = map.owner(partition_of(&record.digest)).unwrap_or(map.nodes().len());
             let batch = batches[owner].get_or_insert_with(|| run.send.batch());
-            match rows.append(&mut record, batch, adds_bins).map_err(|e| e.in_file(&*block.file))? {
+            match rows.append(&mut record, &mut batch.rows, adds_bins).map_err(|e| e.in_file(&*block.file))? {
                 Fate::Row => {
-                    let full = batch.len() >= run.batch_size || batch.bytes() >= BATCH_BYTES;
-                    if let Some(batch) = batches[owner].take_if(|_| full) {
+                    let full = batch.rows.len() >= run.batch_size || batch.rows.bytes() >= BATCH_BYTES;
+                    if let Some(mut batch) = batches[owner].take_if(|_| full) {
+                        batch.mark(&answers);
                         let node = map.nodes().get(owner).cloned();
                         launch(run, node, batch, tasks).await?;
                     }
@@ -165,17 +177,23 @@ impl RestoreWorker {
                 Fate::Skipped => counts.skipped += 1,
             }
         }
-        run.progress.read.fetch_add(counts.read, Relaxed);
-        run.progress.expired.fetch_add(counts.expired, Relaxed);
-        run.progress.skipped.fetch_add(counts.skipped, Relaxed);
-        run.progress.superseded.fetch_add(counts.superseded, Relaxed);
+        if is_known {
+            return Ok(());
+        }
+        batches.iter_mut().flatten().for_each(|batch| batch.mark(&answers));
+        if answers.is_in_doubt() {
+            counts.in_doubt = counts.read - counts.superseded - counts.expired - counts.skipped;
+        }
+        run.progress.add(&counts);
+        answers.count(counts);
+        answers.release();
         Ok(())
     }
 
     async fn launch_all(&mut self) -> Result<(), EngineError> {
         let Self { run, map, batches, tasks, .. } = self;
         for (owner, batch) in batches.drain(..).enumerate() {
-            if let Some(batch) = batch.filter(|batch| !batch.is_empty()) {
+            if let Some(batch) = batch.filter(|batch| !batch.rows.is_empty()) {
                 launch(run, map.nodes().get(owner).cloned(), batch, tasks).await?;
             }
         }
@@ -187,17 +205,9 @@ impl RestoreWorker {
 async fn launch(
     run: &ChainRestore,
     node: Option<Node>,
-    batch: BatchMessage,
+    batch: RowBatch,
     tasks: &mut JoinSet<Result<(), EngineError>>,
 ) -> Result<(), EngineError> {
-    limit(run.limits.records.as_ref(), batch.len() as u64).await;
+    limit(run.limits.records.as_ref(), batch.rows.len() as u64).await;
     run.send.launch(node, batch, tasks).await
-}
-
-#[derive(Default)]
-struct Counts {
-    read: u64,
-    expired: u64,
-    skipped: u64,
-    superseded: u64,
 }

@@ -13,11 +13,12 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
+use crate::answered::RowBatch;
 use crate::decided::{DigestCollector, key_of};
 use crate::error::{EngineError, with_remedy};
 use crate::limits::RestoreLimits;
 use crate::outcome::Outcome;
-use crate::progress::RestoreProgress;
+use crate::progress::{RestoreProgress, RestoreSnapshot};
 use crate::rows::digest_text;
 
 /// Bytes of batches in flight, over all runs of a job; bounds its memory whatever the size of records.
@@ -52,7 +53,7 @@ pub(crate) struct SendJob {
     pub routes: Routes,
     /// Read by every batch in flight: who can write knows that nothing is.
     pub in_flight: Arc<tokio::sync::RwLock<()>>,
-    pub spare: Mutex<Vec<BatchMessage>>,
+    pub spare: Mutex<Vec<RowBatch>>,
     /// Where the digests of the rows go that are written, if a later link asks for them.
     pub written: Mutex<Option<Arc<DigestCollector>>>,
     /// MiB that the digests of all links may need.
@@ -81,7 +82,7 @@ impl Routes {
 
 /// Rows that wait to be sent again.
 struct Waiting {
-    batch: BatchMessage,
+    batch: RowBatch,
     /// How often they were sent since some row of their batch last got its final answer.
     attempts: u32,
     due: Instant,
@@ -101,21 +102,23 @@ impl SendJob {
     }
 
     /// An empty batch.
-    pub(crate) fn batch(&self) -> BatchMessage {
+    pub(crate) fn batch(&self) -> RowBatch {
         let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
         spare.unwrap_or_else(|| self.new_batch())
     }
 
-    fn new_batch(&self) -> BatchMessage {
+    fn new_batch(&self) -> RowBatch {
         // The server honours the flag for namespaces in memory only.
-        BatchMessage::new(&self.namespace, BatchFlags { inline: true, inline_ssd: false })
-            .by_clock_ahead(self.ahead)
+        let flags = BatchFlags { inline: true, inline_ssd: false };
+        RowBatch::new(BatchMessage::new(&self.namespace, flags).by_clock_ahead(self.ahead))
     }
 
-    /// Keeps the buffer of a batch for another one. Those of rows that were sent again are of all sizes and not kept.
-    fn recycle(&self, mut batch: BatchMessage) {
-        if batch.bytes() <= BATCH_BYTES + BATCH_BYTES / 4 {
-            batch.clear();
+    /// Lets go of a batch whose rows have their final answers, or are in another one. Its buffer is kept for another one;
+    /// those of rows that were sent again are of all sizes and not kept.
+    fn recycle(&self, mut batch: RowBatch, is_first: bool) {
+        let is_kept = is_first && batch.rows.bytes() <= BATCH_BYTES + BATCH_BYTES / 4;
+        batch.release();
+        if is_kept {
             self.spare.lock().unwrap_or_else(PoisonError::into_inner).push(batch);
         }
     }
@@ -125,14 +128,14 @@ impl SendJob {
     pub(crate) async fn launch(
         self: &Arc<Self>,
         node: Option<Node>,
-        batch: BatchMessage,
+        batch: RowBatch,
         tasks: &mut JoinSet<Result<(), EngineError>>,
     ) -> Result<(), EngineError> {
         while let Some(done) = tasks.try_join_next() {
             done.unwrap_or_else(|e| Err(EngineError::Worker(e.to_string())))?;
         }
         // The memory first: a batch that waits for a slot has its memory, so every holder of a slot can go on.
-        let memory = Arc::clone(&self.limits.memory).acquire_many_owned(cost(batch.bytes()));
+        let memory = Arc::clone(&self.limits.memory).acquire_many_owned(cost(batch.rows.bytes()));
         let memory = memory.await.map_err(|_| EngineError::Canceled)?;
         let slot = self.slot().await?;
         let in_flight = Arc::clone(&self.in_flight).read_owned().await;
@@ -154,7 +157,7 @@ impl SendJob {
     async fn send(
         &self,
         node: Option<Node>,
-        batch: BatchMessage,
+        batch: RowBatch,
         mut memory: OwnedSemaphorePermit,
         mut slot: OwnedSemaphorePermit,
     ) -> Result<(), EngineError> {
@@ -163,7 +166,7 @@ impl SendJob {
         waiting.extend(self.attempt(node, batch, 0, &mut results).await?);
         loop {
             drop(slot);
-            let bytes = waiting.iter().map(|rows: &Waiting| rows.batch.bytes()).sum();
+            let bytes = waiting.iter().map(|rows: &Waiting| rows.batch.rows.bytes()).sum();
             let excess = memory.num_permits().saturating_sub(cost(bytes) as usize);
             drop(memory.split(excess));
             let first = waiting.iter().enumerate().min_by_key(|(_, rows)| rows.due).map(|(index, _)| index);
@@ -182,14 +185,14 @@ impl SendJob {
     async fn attempt(
         &self,
         node: Option<Node>,
-        mut batch: BatchMessage,
+        mut batch: RowBatch,
         attempts: u32,
         results: &mut RowResults,
     ) -> Result<Option<Waiting>, EngineError> {
         let sent = if let Some(node) = &node {
-            self.exchange(node, &mut batch, results).await
+            self.exchange(node, &mut batch.rows, results).await
         } else {
-            refuse_all(&batch, results);
+            refuse_all(&batch.rows, results);
             Ok(())
         };
         let is_first = attempts == 0;
@@ -199,38 +202,39 @@ impl SendJob {
             Err(e) if e.is_transient() => e.to_string(),
             Err(e) => return Err(e.into()),
         };
-        let mut counts = Counts::default();
         let mut again = Vec::new();
         let mut refused = Ok(());
-        for (row, result) in results.iter().enumerate() {
-            match *result {
-                Some(code) if code.is_transient() => {
-                    if cause.is_empty() {
-                        cause = with_remedy(code);
+        for (rows, block) in batch.blocks() {
+            let mut counts = RestoreSnapshot::default();
+            for row in rows {
+                match results[row] {
+                    Some(code) if code.is_transient() => {
+                        if cause.is_empty() {
+                            cause = with_remedy(code);
+                        }
+                        counts.in_doubt += u64::from(code.is_in_doubt());
+                        again.push(row);
                     }
-                    counts.in_doubt += u64::from(code.is_in_doubt());
-                    again.push(row);
-                }
-                Some(code) => refused = refused.and(self.count(code, &batch, row, &mut counts)),
-                None => {
-                    if cause.is_empty() {
-                        "no answer for some of them".clone_into(&mut cause);
+                    Some(code) => refused = refused.and(self.count(code, &batch.rows, row, &mut counts)),
+                    None => {
+                        if cause.is_empty() {
+                            "no answer for some of them".clone_into(&mut cause);
+                        }
+                        counts.in_doubt += 1;
+                        again.push(row);
                     }
-                    counts.in_doubt += 1;
-                    again.push(row);
                 }
             }
+            self.progress.add(&counts);
+            block.count(counts);
         }
-        counts.add_to(&self.progress);
         refused?;
-        self.collect_written(&batch, results).await?;
+        self.collect_written(&batch.rows, results).await?;
         if again.is_empty() {
-            if is_first {
-                self.recycle(batch);
-            }
+            self.recycle(batch, is_first);
             return Ok(None);
         }
-        let attempts = if again.len() < batch.len() { 1 } else { attempts + 1 };
+        let attempts = if again.len() < batch.rows.len() { 1 } else { attempts + 1 };
         let Some(wait) = self.wait(attempts) else {
             if is_answered {
                 again.iter().filter_map(|&row| results[row]).for_each(|code| self.progress.refuse(code));
@@ -240,16 +244,14 @@ impl SendJob {
         };
         self.progress.retries.fetch_add(1, Relaxed);
         let due = Instant::now() + wait.min(LONGEST);
-        if again.len() < batch.len() {
+        if again.len() < batch.rows.len() {
             // A buffer of its own size: many batches may wait, each for a few rows.
             let mut few = self.new_batch();
             for row in again {
                 few.append_row_of(&batch, row);
             }
             let whole = std::mem::replace(&mut batch, few);
-            if is_first {
-                self.recycle(whole);
-            }
+            self.recycle(whole, is_first);
         }
         Ok(Some(Waiting { batch, attempts, due, lookups: self.routes.lookups.load(Relaxed) }))
     }
@@ -317,14 +319,14 @@ impl SendJob {
         code: ResultCode,
         batch: &BatchMessage,
         row: usize,
-        counts: &mut Counts,
+        counts: &mut RestoreSnapshot,
     ) -> Result<(), EngineError> {
         match code {
             ResultCode::OK => counts.inserted += 1,
             ResultCode::GENERATION => counts.fresher += 1,
             ResultCode::EXISTS => counts.existed += 1,
             code => {
-                self.progress.refuse(code);
+                *counts.refused.entry(code).or_default() += 1;
                 // What is about more than the record would lose every record that comes, one by one.
                 if !(self.ignore_record_error && code.is_of_record()) {
                     let digest = digest_text(&batch.digest(row));
@@ -354,17 +356,18 @@ impl SendJob {
     }
 
     /// Makes a batch per node of rows to send again.
-    fn regroup(&self, batch: BatchMessage) -> Vec<(Option<Node>, BatchMessage)> {
+    fn regroup(&self, mut batch: RowBatch) -> Vec<(Option<Node>, RowBatch)> {
         let map = self.map();
-        let owner = |row: usize| map.owner(partition_of(&batch.digest(row)));
+        let owner = |row: usize| map.owner(partition_of(&batch.rows.digest(row)));
         let node = |owner: Option<usize>| owner.map(|index| map.nodes()[index].clone());
-        if (1..batch.len()).all(|row| owner(row) == owner(0)) {
+        if (1..batch.rows.len()).all(|row| owner(row) == owner(0)) {
             return vec![(node(owner(0)), batch)];
         }
-        let mut batches: HashMap<Option<usize>, BatchMessage> = HashMap::new();
-        for row in 0..batch.len() {
+        let mut batches: HashMap<Option<usize>, RowBatch> = HashMap::new();
+        for row in 0..batch.rows.len() {
             batches.entry(owner(row)).or_insert_with(|| self.new_batch()).append_row_of(&batch, row);
         }
+        batch.release();
         batches.into_iter().map(|(owner, batch)| (node(owner), batch)).collect()
     }
 }
@@ -373,28 +376,4 @@ impl SendJob {
 fn refuse_all(batch: &BatchMessage, results: &mut RowResults) {
     results.clear();
     results.resize(batch.len(), Some(ResultCode::PARTITION_UNAVAILABLE));
-}
-
-#[derive(Default)]
-struct Counts {
-    inserted: u64,
-    fresher: u64,
-    existed: u64,
-    ignored: u64,
-    in_doubt: u64,
-}
-
-impl Counts {
-    fn add_to(&self, progress: &RestoreProgress) {
-        let add = |counter: &AtomicU64, n| {
-            if n > 0 {
-                counter.fetch_add(n, Relaxed);
-            }
-        };
-        add(&progress.inserted, self.inserted);
-        add(&progress.fresher, self.fresher);
-        add(&progress.existed, self.existed);
-        add(&progress.ignored, self.ignored);
-        add(&progress.in_doubt, self.in_doubt);
-    }
 }

@@ -80,7 +80,7 @@ impl Server {
         let service = Service { configuration, source: Arc::clone(&source) as Arc<dyn ConfigSource>, owner };
         let log = Logger::root(slog::Discard, o!());
         let supervisor =
-            abs_actors::serve(Handle::current(), Arc::new(SystemClock), log.clone(), service).unwrap();
+            abs_actors::serve(Handle::current(), Arc::new(SystemClock), log.clone(), service, None).unwrap();
         Self { http: serve(supervisor, &settings, log, BuildInfo::CURRENT).unwrap(), source }
     }
 

@@ -6,10 +6,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use abs_actors::{Configuration, ReloadConfig, Service, Shutdown, SupervisorActor, SystemClock};
+use abs_actors::{Configuration, Journal, ReloadConfig, Service, Shutdown, SupervisorActor, SystemClock};
 use abs_config::{ServiceSettings, Settings, Warning};
 use abs_engine::Owner;
 use actix::Addr;
+use chrono::Utc;
 use slog::{Logger, error, info, warn};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -128,7 +129,13 @@ impl Running {
         warn_of(&log, &[], &settings.borrow().warnings);
         let owner = Owner::new(state.as_ref().and_then(|state| state.owner_id(&log)), service.lease);
         let actors = Service { configuration, source, owner };
-        let supervisor = abs_actors::serve(Handle::current(), Arc::new(SystemClock), log.clone(), actors)?;
+        let journal = state.as_ref().and_then(|state| {
+            let folder = state.file("restores");
+            let journal = Journal::open(folder, service.restore_resume_within, Utc::now(), log.clone());
+            journal.map_err(|e| warn!(log, "restores are not kept for the next start"; "error" => %e)).ok()
+        });
+        let clock = Arc::new(SystemClock);
+        let supervisor = abs_actors::serve(Handle::current(), clock, log.clone(), actors, journal)?;
         let http = match http::serve(supervisor.clone(), &service.http, log.clone(), build) {
             Ok(http) => http,
             Err(source) => {

@@ -4,12 +4,15 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 /// A relative path inside a storage: parts separated by `/`, such as `nightly/backup/1704110400000/data/test/0.asb`.
 ///
 /// It never leaves the storage: no part is empty, `.` or `..`, none holds a NUL, and the path does not begin or end
 /// with `/`. The empty path is the storage itself ([`ObjectPath::root`]); it names a folder, never an object.
 /// Cloning shares the text.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct ObjectPath(Arc<str>);
 
 /// The longest path, in bytes: the limit of S3 keys, the shortest of the storages'.
@@ -102,6 +105,20 @@ impl ObjectPath {
         }
         let rest = self.0.strip_prefix(&*folder.0)?;
         if rest.is_empty() { Some(rest) } else { rest.strip_prefix('/') }
+    }
+}
+
+impl TryFrom<String> for ObjectPath {
+    type Error = InvalidPath;
+
+    fn try_from(text: String) -> Result<Self, InvalidPath> {
+        Self::new(&text)
+    }
+}
+
+impl From<ObjectPath> for String {
+    fn from(path: ObjectPath) -> Self {
+        path.0.as_ref().to_owned()
     }
 }
 

@@ -5,6 +5,7 @@ use std::ops::AddAssign;
 use std::time::Duration;
 
 use abs_engine::EngineError;
+use chrono::{DateTime, Utc};
 
 use super::progress::Amounts;
 use super::{Stage, Steps};
@@ -24,6 +25,11 @@ pub(crate) trait Job: Debug + Sized + Send + Unpin + 'static {
 
     /// What events say of the job; `None` of one that has none, because the command line asked for it.
     fn describe(&self) -> Option<JobWork>;
+
+    /// When the job began, if an earlier process began it.
+    fn began(&self) -> Option<DateTime<Utc>> {
+        None
+    }
 
     /// What limits the batches that are handed out at the same time.
     fn load(&self) -> <Self::Stage as Stage>::Load;

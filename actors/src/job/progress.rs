@@ -31,8 +31,11 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    pub(crate) fn new(started: DateTime<Utc>) -> Self {
+    /// The pace of a job that was started at a time, which may be long before `now`.
+    pub(crate) fn new(started: DateTime<Utc>, now: DateTime<Utc>) -> Self {
+        let before = (now - started).to_std().unwrap_or_default();
         let began = Instant::now();
+        let began = began.checked_sub(before).unwrap_or(began);
         Self { started, began, samples: VecDeque::from([(began, Amounts::default())]) }
     }
 

@@ -3,31 +3,38 @@
 //! The namespaces of a restore to a point in time are restored at the same time, each of them as one chain.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use abs_cluster::Cluster;
 use abs_config::{ClusterSettings, KeySecrets, RestoreSettings};
 use abs_engine::{
-    ChainRestore, EngineError, FileQueue, FileTask, FileTaskId, KeyRing, Link, RestoreLimits, RestorePlan,
-    RestoreProgress, RestoreReport, RestoreSnapshot, RestoreWorker,
+    ChainPosition, ChainRestore, EngineError, KeyRing, RestoreLimits, RestorePlan, RestoreProgress,
+    RestoreReport, RestoreSnapshot,
 };
 use abs_storage::Storage;
 use actix::{Message, Recipient};
+use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
 use slog::{error, info, warn};
 use tokio::sync::{OwnedRwLockReadGuard, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use self::journaling::keep_journal;
+use self::reading::Reading;
 use super::progress::Amounts;
-use super::{Conclusion, Job, Stage, Steps, Worker};
+use super::{Conclusion, Job, Steps};
+use crate::journal::Chain;
 use crate::messages::system::JobWork;
 use crate::messages::{JobEnd, JobId, RequestError, RestoreResult, StartRestore};
 use crate::metrics::Totals;
 use crate::run_error::RunError;
 use crate::settings;
 use crate::shared::Lease;
+
+mod journaling;
+mod reading;
 
 /// The kind of job that restores.
 pub(crate) enum Restore {
@@ -48,22 +55,22 @@ pub(crate) struct ServiceRestore {
     /// The routine whose namespaces are restored to a point in time, if it is such a restore.
     pub routine: Option<String>,
     /// Finds out what there is to restore.
-    pub plan: BoxFuture<'static, Result<RestoreWork, RequestError>>,
+    pub plan: Plan,
     /// Receives whether the restore can be made, as soon as that is known.
     pub planned: oneshot::Sender<Result<(), RequestError>>,
     pub reserve: Recipient<ReserveNamespaces>,
+    /// Of a restore that an earlier process began.
+    pub resumed: Option<Resumed>,
 }
 
-/// The links to restore into one namespace, the newest first.
-#[derive(Clone, Debug)]
-pub(crate) struct Chain {
-    /// The namespace that they are backups of.
-    pub source: String,
-    pub links: Vec<Link>,
-    /// How many records they hold, if that is known.
-    pub records: Option<u64>,
-    /// Warnings for the user, one line each.
-    pub warnings: Vec<String>,
+/// What there is to restore, or why there is not.
+pub(crate) type Plan = BoxFuture<'static, Result<RestoreWork, RequestError>>;
+
+/// How far a restore is that an earlier process began.
+pub(crate) struct Resumed {
+    pub started: DateTime<Utc>,
+    /// Of its chains; none if it had not been planned.
+    pub positions: Vec<ChainPosition>,
 }
 
 /// The work of a restore for a client of the service.
@@ -92,74 +99,6 @@ pub(crate) struct ReserveNamespaces {
     pub namespaces: Vec<String>,
 }
 
-/// The reading of a link.
-#[derive(Debug)]
-pub(crate) struct Reading {
-    run: Arc<ChainRestore>,
-    queue: FileQueue,
-}
-
-impl Stage for Reading {
-    type Batch = FileTask;
-    type Done = FileTaskId;
-    type BatchId = FileTaskId;
-    type Load = ();
-    type Worker = ReadWorker;
-
-    fn worker(&self) -> ReadWorker {
-        ReadWorker { worker: RestoreWorker::new(Arc::clone(&self.run)), run: Arc::clone(&self.run) }
-    }
-
-    fn id_of(batch: &FileTask) -> FileTaskId {
-        batch.id()
-    }
-
-    fn next(&mut self, (): &mut ()) -> Option<FileTask> {
-        if self.run.is_stopped() { None } else { self.queue.next_task() }
-    }
-
-    fn ended(&mut self, (): &mut (), done: FileTaskId) {
-        self.queue.ended(done);
-    }
-
-    fn lost(&mut self, (): &mut (), id: FileTaskId) {
-        self.queue.ended(id);
-        // It is not known which of its rows were sent.
-        self.run.fail(EngineError::Worker("the worker that read a file panicked".to_owned()));
-    }
-
-    fn is_over(&self) -> bool {
-        self.run.is_stopped() || !self.queue.has_tasks()
-    }
-
-    fn fail(&self, error: EngineError) {
-        self.run.fail(error);
-    }
-}
-
-/// Reads files of one link, and sends their rows.
-pub(crate) struct ReadWorker {
-    run: Arc<ChainRestore>,
-    worker: RestoreWorker,
-}
-
-impl Worker for ReadWorker {
-    type Stage = Reading;
-
-    async fn work(&mut self, task: FileTask) -> FileTaskId {
-        if let Err(e) = self.worker.work(&task).await {
-            self.run.fail(e);
-        }
-        task.id()
-    }
-
-    async fn finish(mut self) {
-        if let Err(e) = self.worker.flush().await {
-            self.run.fail(e);
-        }
-    }
-}
-
 impl Job for Restore {
     type Stage = Reading;
     type Progress = RestoreProgress;
@@ -170,6 +109,13 @@ impl Job for Restore {
         match self {
             Self::Single(_) => None,
             Self::Service(restore) => Some(JobWork::Restore { routine: restore.routine.clone() }),
+        }
+    }
+
+    fn began(&self) -> Option<DateTime<Utc>> {
+        match self {
+            Self::Single(_) => None,
+            Self::Service(restore) => restore.resumed.as_ref().map(|resumed| resumed.started),
         }
     }
 
@@ -209,24 +155,42 @@ impl Job for Restore {
     }
 }
 
+/// A chain to restore.
+struct ChainTask {
+    chain: Chain,
+    plan: RestorePlan,
+    /// Where an earlier process was interrupted.
+    position: Option<ChainPosition>,
+    /// The restore, as soon as it has begun.
+    run: Arc<OnceLock<Arc<ChainRestore>>>,
+}
+
 /// Restores one chain, link by link.
 async fn restore_chain(
     steps: &Steps<Restore>,
     cluster: &Cluster,
     storage: &Arc<dyn Storage>,
-    chain: &Chain,
-    plan: &RestorePlan,
+    ChainTask { chain, plan, position, run: place }: ChainTask,
     limits: &Arc<RestoreLimits>,
     cancel: &CancellationToken,
 ) -> Result<RestoreReport, EngineError> {
     let progress = Arc::new(RestoreProgress::default());
-    for warning in &chain.warnings {
-        progress.warn(warning.clone());
+    for warning in chain.warnings {
+        progress.warn(warning);
     }
     steps.begin(&chain.source, &progress, chain.records).await?;
-    let run = ChainRestore::begin(cluster, storage, &chain.links, plan, limits, &progress, cancel).await?;
+    let run = ChainRestore::begin(cluster, storage, &chain.links, &plan, limits, &progress, cancel).await?;
+    if let Some(position) = position {
+        run.resume(position)?;
+        progress.warn(format!(
+            "the restore of namespace {} was interrupted by an end of the service: records that may have been written before it \
+             and were sent again are counted in errors-in-doubt, and may count as existed or fresher",
+            chain.source
+        ));
+    }
+    let run = place.get_or_init(|| run);
     while let Some(queue) = run.next_link().await {
-        if let Err(e) = steps.run_stage(Reading { run: Arc::clone(&run), queue }, plan.parallel).await {
+        if let Err(e) = steps.run_stage(Reading { run: Arc::clone(run), queue }, plan.parallel).await {
             run.fail(e);
         }
     }
@@ -238,12 +202,23 @@ async fn single(start: StartRestore, steps: &Steps<Restore>) -> Result<RestoreRe
     let StartRestore { cluster, storage, links, plan } = start;
     let limits = RestoreLimits::new(&plan, 1);
     let chain = Chain { source: plan.source.clone(), links, records: None, warnings: Vec::new() };
-    restore_chain(steps, &cluster, &storage, &chain, &plan, &limits, &steps.cancel).await
+    let task = ChainTask { chain, plan, position: None, run: Arc::default() };
+    restore_chain(steps, &cluster, &storage, task, &limits, &steps.cancel).await
 }
 
 impl ServiceRestore {
     /// Plans the restore, reports the plan, and carries it out.
     async fn run(self, steps: &Steps<Restore>) -> Result<Vec<RestoreReport>, EngineError> {
+        let positions = if let Some(Resumed { started, positions }) = self.resumed {
+            info!(steps.log, "resuming the restore that the end of the service interrupted"; "started" => %started);
+            positions
+        } else {
+            if let Some(journal) = &steps.shared.journal {
+                // Before anybody knows its id.
+                journal.note_start(steps.id).await;
+            }
+            Vec::new()
+        };
         let planning = prepare(steps, self.plan, self.reserve);
         let prepared = steps.cancel.run_until_cancelled(planning).await;
         let (refusal, prepared) = match prepared.unwrap_or(Err(EngineError::Canceled.into())) {
@@ -254,7 +229,7 @@ impl ServiceRestore {
         };
         // A request that waits no longer needs no answer.
         let _ = self.planned.send(refusal.map_or(Ok(()), Err));
-        prepared?.restore(steps).await
+        prepared?.restore(steps, positions).await
     }
 }
 
@@ -314,21 +289,33 @@ struct Prepared {
 }
 
 impl Prepared {
-    async fn restore(self, steps: &Steps<Restore>) -> Result<Vec<RestoreReport>, EngineError> {
+    async fn restore(
+        self,
+        steps: &Steps<Restore>,
+        positions: Vec<ChainPosition>,
+    ) -> Result<Vec<RestoreReport>, EngineError> {
         let RestoreWork { storage, policy, chains, reading, .. } = self.work;
-        let limits =
-            RestoreLimits::new(&RestorePlan::from_settings(&policy, "", KeyRing::default()), chains.len());
+        let limits = RestoreLimits::new(&RestorePlan::from_settings(&policy, "", KeyRing::default()), chains.len());
+        let mut positions = positions.into_iter();
+        let tasks = chains.into_iter().zip(self.plans).map(|(chain, plan)| ChainTask {
+            chain,
+            plan,
+            position: positions.next(),
+            run: Arc::default(),
+        });
+        let tasks: Vec<_> = tasks.collect();
+        let _journaling = keep_journal(steps, &tasks).await;
         let mut namespaces = JoinSet::new();
         // When one namespace fails there is no point in filling the others.
         let stop = steps.cancel.child_token();
-        for (chain, plan) in chains.into_iter().zip(self.plans) {
+        for task in tasks {
             let (cluster, storage) = (self.lease.cluster.clone(), Arc::clone(&storage));
             let (limits, steps, stop) = (Arc::clone(&limits), steps.clone(), stop.clone());
             namespaces.spawn(async move {
                 let folders: Vec<_> =
-                    chain.links.iter().flat_map(|link| &link.folders).map(ToString::to_string).collect();
-                info!(steps.log, "restoring"; "backups" => folders.join(", "), "namespace" => &plan.destination);
-                restore_chain(&steps, &cluster, &storage, &chain, &plan, &limits, &stop).await
+                    task.chain.links.iter().flat_map(|link| &link.folders).map(ToString::to_string).collect();
+                info!(steps.log, "restoring"; "backups" => folders.join(", "), "namespace" => &task.plan.destination);
+                restore_chain(&steps, &cluster, &storage, task, &limits, &stop).await
             });
         }
         let mut reports = Vec::new();

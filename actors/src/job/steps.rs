@@ -177,7 +177,8 @@ pub(super) async fn drive<J: Job>(
             // By the crash alone: a user who cancels asks the actor.
             end = crashed(()).into();
         }
-        let progress = Pace::new(started).progress(steps.id, Amounts::default(), Some(Duration::ZERO));
+        let progress =
+            Pace::new(started, started).progress(steps.id, Amounts::default(), Some(Duration::ZERO));
         JobSnapshot { counts: J::Counts::default(), progress, warnings: Vec::new() }
     });
     let result = Arc::new(JobResult { end, reports, snapshot });

@@ -7,6 +7,7 @@ use abs_engine::catalog::{Backup, BackupKind};
 use abs_storage::ObjectPath;
 use actix::Message;
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 
 use super::{JobId, RequestError};
 
@@ -82,7 +83,8 @@ pub struct RoutineState {
 }
 
 /// The progress of a job.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct RunningJob {
     /// The job.
     pub id: JobId,
@@ -111,7 +113,8 @@ pub struct RunningJob {
 }
 
 /// An attempt that is still to come, after one that failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct PendingRetry {
     /// When.
     pub at: DateTime<Utc>,

@@ -9,11 +9,13 @@ use abs_engine::{
 };
 use abs_storage::{ObjectPath, Storage};
 use actix::Message;
+use serde::{Deserialize, Serialize};
 
 use super::{RunningJob, Status};
 
 /// A job: positive, below 2^53 so that every JSON reader keeps it, never used twice, later ones greater.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct JobId(pub u64);
 
 impl fmt::Display for JobId {

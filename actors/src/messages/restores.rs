@@ -8,6 +8,7 @@ use abs_config::{RestoreRequest, RestoreTimestampRequest};
 use abs_engine::RestoreSnapshot;
 use abs_engine::catalog::BackupKind;
 use actix::Message;
+use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::{JobId, JobSnapshot, RequestError, RestoreResult, RunningJob};
@@ -56,7 +57,7 @@ pub struct RestoreToTime {
 #[rtype(result = "Result<RestoreStatus, RequestError>")]
 pub struct GetRestore(pub JobId);
 
-/// Lists the restores of this process.
+/// Lists the restores that run, and those that have ended and are remembered.
 #[derive(Clone, Debug, Default, Message)]
 #[rtype(result = "BTreeMap<JobId, RestoreStatus>")]
 pub struct ListRestores {
@@ -74,7 +75,8 @@ pub struct ListRestores {
 pub struct CancelRestore(pub JobId);
 
 /// A restore at one moment.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct RestoreStatus {
     /// What was done with the records.
     pub counts: RestoreSnapshot,
@@ -90,18 +92,23 @@ pub struct RestoreStatus {
 
 impl From<JobSnapshot<RestoreSnapshot>> for RestoreStatus {
     fn from(JobSnapshot { counts, progress, warnings }: JobSnapshot<RestoreSnapshot>) -> Self {
-        Self { counts, job: progress, state: Status::Running, error: None, warnings }
+        // Its end is known when the supervisor knows it.
+        let job = RunningJob { finished: None, ..progress };
+        Self { counts, job, state: Status::Running, error: None, warnings }
     }
 }
 
 impl From<&RestoreResult> for RestoreStatus {
     fn from(result: &RestoreResult) -> Self {
-        Self { state: result.end.status(), error: result.end.error(), ..result.snapshot.clone().into() }
+        let job = result.snapshot.progress.clone();
+        let (state, error) = (result.end.status(), result.end.error());
+        Self { job, state, error, ..result.snapshot.clone().into() }
     }
 }
 
 /// The status of a job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Status {
     /// It goes on.
     Running,

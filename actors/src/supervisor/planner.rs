@@ -11,13 +11,15 @@ use abs_engine::{EngineError, FoundBackup, FoundBackups, Link, Metadata, find_ba
 use abs_storage::{ErrorKind, ObjectPath};
 use chrono::{DateTime, Utc};
 
+use super::jobs::Reserved;
 use super::system::reach;
-use crate::job::restore::{Chain, RestoreWork};
+use crate::job::restore::{Plan, RestoreWork};
+use crate::journal::{Chain, RestoreOrder};
 use crate::messages::RequestError;
 use crate::settings;
 use crate::shared::Shared;
 
-pub(super) fn invalid(e: impl std::fmt::Display) -> RequestError {
+fn invalid(e: impl std::fmt::Display) -> RequestError {
     RequestError::Invalid(e.to_string())
 }
 
@@ -25,6 +27,56 @@ pub(super) fn invalid(e: impl std::fmt::Display) -> RequestError {
 pub(super) struct Planner {
     pub settings: Arc<Settings>,
     pub shared: Arc<Shared>,
+}
+
+/// A request that was checked.
+pub(super) struct Asked {
+    planner: Planner,
+    request: Request,
+}
+
+enum Request {
+    Path(Box<RestoreRequestSettings>),
+    Time(Box<RestoreTimestampSettings>),
+}
+
+impl Planner {
+    /// Checks a request.
+    pub(super) fn ask(self, order: &RestoreOrder) -> Result<Asked, RequestError> {
+        let request = match order {
+            RestoreOrder::Path(request) => {
+                Request::Path(Box::new(request.check(&self.settings).map_err(invalid)?))
+            }
+            RestoreOrder::Time(request) => {
+                Request::Time(Box::new(request.check(&self.settings).map_err(invalid)?))
+            }
+        };
+        Ok(Asked { planner: self, request })
+    }
+}
+
+impl Asked {
+    /// What the restore writes to, when it restores these chains.
+    pub(super) fn reserves(&self, chains: &[Chain]) -> Reserved {
+        let (cluster, policy) = match &self.request {
+            Request::Path(request) => (&request.cluster, &request.policy),
+            Request::Time(request) => (&request.cluster, &request.policy),
+        };
+        let namespaces = chains.iter().map(|chain| match &policy.namespace {
+            Some(map) => map.destination.to_string(),
+            None => chain.source.clone(),
+        });
+        Reserved { cluster: Arc::clone(cluster), namespaces: namespaces.collect() }
+    }
+
+    /// Finds out what there is to restore, unless an earlier process has planned it.
+    pub(super) fn plan(self, planned: Option<Vec<Chain>>) -> Plan {
+        let Self { planner, request } = self;
+        match request {
+            Request::Path(request) => Box::pin(planner.path(*request, planned)),
+            Request::Time(request) => Box::pin(planner.time(*request, planned)),
+        }
+    }
 }
 
 impl Planner {
@@ -37,8 +89,12 @@ impl Planner {
         }
     }
 
-    /// A restore of one backup, or of all backups of one run.
-    pub(super) async fn path(self, request: RestoreRequestSettings) -> Result<RestoreWork, RequestError> {
+    /// A restore of one backup, or of all backups of one run; of `planned` if an earlier process planned it.
+    async fn path(
+        self,
+        request: RestoreRequestSettings,
+        planned: Option<Vec<Chain>>,
+    ) -> Result<RestoreWork, RequestError> {
         let catalog = self.catalog(&request.storage);
         // If it is a backup of a routine, its retention has to wait. The request may name a folder above or below that of the
         // routine's storage as its root.
@@ -47,7 +103,10 @@ impl Planner {
         for name in self.settings.routines.keys().filter(|name| place.split('/').any(|part| part == *name)) {
             reading.push(self.shared.readers.of(name).read_owned().await);
         }
-        let chains = chains_in(&catalog, &request).await?;
+        let chains = match planned {
+            Some(chains) => chains,
+            None => chains_in(&catalog, &request).await?,
+        };
         Ok(RestoreWork {
             cluster: request.cluster,
             storage: Arc::clone(catalog.storage()),
@@ -60,14 +119,21 @@ impl Planner {
         })
     }
 
-    /// A restore of a routine's namespaces to a point in time.
-    pub(super) async fn time(self, request: RestoreTimestampSettings) -> Result<RestoreWork, RequestError> {
+    /// A restore of a routine's namespaces to a point in time; of `planned` if an earlier process planned it.
+    async fn time(
+        self,
+        request: RestoreTimestampSettings,
+        planned: Option<Vec<Chain>>,
+    ) -> Result<RestoreWork, RequestError> {
         let catalog = self.catalog(&request.storage);
         let configured = self.settings.routines.get(&request.routine);
         let may_lack_bins = configured.is_some_and(|routine| !routine.bins.is_empty());
         let configured = configured.map(|routine| &routine.namespaces[..]).unwrap_or_default();
         let reading = self.shared.readers.of(&request.routine).read_owned().await;
-        let chains = chains(&catalog, &request, configured).await?;
+        let chains = match planned {
+            Some(chains) => chains,
+            None => chains(&catalog, &request, configured).await?,
+        };
         Ok(RestoreWork {
             cluster: request.cluster,
             storage: Arc::clone(catalog.storage()),

@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use actix::{Addr, AsyncContext as _, Handler, ResponseFuture};
+use actix::{
+    ActorFutureExt as _, Addr, AsyncContext as _, Handler, ResponseActFuture, ResponseFuture, WrapFuture as _,
+};
 use slog::o;
 use tokio::sync::oneshot;
 
 use super::jobs::{Job, Reserved};
-use super::planner::{Planner, invalid};
-use super::{REMEMBERED, SupervisorActor};
-use crate::job::restore::{ReserveNamespaces, Restore, RestoreWork, ServiceRestore};
+use super::planner::Planner;
+use crate::job::restore::{Plan, ReserveNamespaces, Restore, Resumed, ServiceRestore};
 use crate::job::{self, Cancel, GetSnapshot, JobActor, JobEnded, RestoreJobActor};
+use crate::journal::{Interrupted, Memory, RestoreOrder, forgotten};
 use crate::messages::{
     CancelRestore, GetRestore, JobId, ListRestores, PlanWait, RequestError, RestorePath, RestoreStatus,
     RestoreToTime, Status,
@@ -50,13 +52,58 @@ impl SupervisorActor {
     /// Starts a restore, which plans itself first, and answers when its plan is made, or when the wait is over.
     fn start_restore(
         &mut self,
-        routine: Option<String>,
-        plan: impl Future<Output = Result<RestoreWork, RequestError>> + Send + 'static,
+        order: RestoreOrder,
         wait: PlanWait,
         context: &actix::Context<Self>,
     ) -> Answer {
-        let id = self.shared.new_id();
+        let asked = match self.planner().and_then(|planner| planner.ask(&order)) {
+            Ok(asked) => asked,
+            Err(e) => return refuse(e),
+        };
+        let (id, routine) = (self.shared.new_id(), order.routine());
+        if let Some(journal) = &self.shared.journal {
+            journal.begin(id, order, self.shared.clock.now());
+        }
         let (planned, plan_ends) = oneshot::channel();
+        let actor = self.add_restore(id, routine, asked.plan(None), planned, None, None, context);
+        plan_answer(id, actor, plan_ends, wait)
+    }
+
+    /// Continues the restores that the end of an earlier process interrupted.
+    pub(super) fn resume_restores(&mut self, context: &actix::Context<Self>) {
+        let Some(journal) = self.shared.journal.clone() else { return };
+        let Memory { ended, interrupted, last_id } = journal.take_memory();
+        self.ended_restores = ended;
+        self.shared.skip_id(last_id);
+        for Interrupted { id, started, order, chains } in interrupted {
+            let (chains, positions): (Vec<_>, Vec<_>) = chains.into_iter().unzip();
+            let asked = self.planner().and_then(|planner| planner.ask(&order));
+            let reserved = asked.as_ref().ok().map(|asked| asked.reserves(&chains));
+            let plan = match asked {
+                Ok(asked) => asked.plan((!chains.is_empty()).then_some(chains)),
+                Err(e) => {
+                    let why = format!("interrupted, and cannot be continued: {e}");
+                    Box::pin(async { Err(RequestError::Invalid(why)) })
+                }
+            };
+            let resumed = Some(Resumed { started, positions });
+            // Nobody waits for its plan.
+            let (planned, _) = oneshot::channel();
+            self.add_restore(id, order.routine(), plan, planned, resumed, reserved, context);
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what the two kinds of starts differ in")]
+    fn add_restore(
+        &mut self,
+        id: JobId,
+        routine: Option<String>,
+        plan: Plan,
+        planned: oneshot::Sender<Result<(), RequestError>>,
+        resumed: Option<Resumed>,
+        reserved: Option<Reserved>,
+        context: &actix::Context<Self>,
+    ) -> Addr<RestoreJobActor> {
         let log = match &routine {
             Some(name) => {
                 self.shared.log.new(o!("job" => id.0, "routine" => name.clone(), "type" => "restore"))
@@ -64,10 +111,10 @@ impl SupervisorActor {
             None => self.shared.log.new(o!("job" => id.0, "type" => "restore")),
         };
         let reserve = context.address().recipient();
-        let restore = Restore::Service(ServiceRestore { routine, plan: Box::pin(plan), planned, reserve });
+        let restore = Restore::Service(ServiceRestore { routine, plan, planned, reserve, resumed });
         let actor = RestoreJobActor::start(&self.shared, id, log, restore, context.address().recipient());
-        self.add(id, Job::Restore { actor: actor.clone(), reserved: None });
-        plan_answer(id, actor, plan_ends, wait)
+        self.add(id, Job::Restore { actor: actor.clone(), reserved });
+        actor
     }
 
     /// What plans go by; none are made when the service is stopping.
@@ -87,14 +134,7 @@ impl Handler<RestorePath> for SupervisorActor {
 
     fn handle(&mut self, message: RestorePath, context: &mut Self::Context) -> Self::Result {
         let RestorePath { request, wait, .. } = message;
-        let planned = self.planner().and_then(|planner| {
-            let request = request.check(&planner.settings).map_err(invalid)?;
-            Ok((planner, request))
-        });
-        match planned {
-            Ok((planner, request)) => self.start_restore(None, planner.path(request), wait, context),
-            Err(e) => refuse(e),
-        }
+        self.start_restore(RestoreOrder::Path(request), wait, context)
     }
 }
 
@@ -103,17 +143,36 @@ impl Handler<RestoreToTime> for SupervisorActor {
 
     fn handle(&mut self, message: RestoreToTime, context: &mut Self::Context) -> Self::Result {
         let RestoreToTime { request, wait } = message;
-        let planned = self.planner().and_then(|planner| {
-            let request = request.check(&planner.settings).map_err(invalid)?;
-            Ok((planner, request))
-        });
-        match planned {
-            Ok((planner, request)) => {
-                let routine = request.routine.clone();
-                self.start_restore(Some(routine), planner.time(request), wait, context)
-            }
-            Err(e) => refuse(e),
+        self.start_restore(RestoreOrder::Time(request), wait, context)
+    }
+}
+
+impl Handler<JobEnded<Restore>> for SupervisorActor {
+    type Result = ResponseActFuture<Self, ()>;
+
+    fn handle(&mut self, JobEnded { id, result }: JobEnded<Restore>, _: &mut Self::Context) -> Self::Result {
+        if let Some(Job::SingleRestore { result: place, .. }) = self.jobs.get(&id) {
+            // A job ends once.
+            let _ = place.set(result);
+            return Box::pin(async {}.into_actor(self));
         }
+        let status = RestoreStatus::from(&*result);
+        let journaled = self.shared.journal.as_ref().map(|journal| journal.end(id, status.clone()));
+        let journaled = async move {
+            // Who hears of the end hears of it after a crash, too.
+            if let Some(journaled) = journaled {
+                journaled.await;
+            }
+        };
+        Box::pin(journaled.into_actor(self).map(move |(), actor, _| {
+            actor.remove(id);
+            actor.reading_ended();
+            actor.ended_restores.insert(id, status);
+            let forgotten = forgotten(&mut actor.ended_restores, actor.shared.clock.now());
+            if let Some(journal) = &actor.shared.journal {
+                journal.forget(forgotten);
+            }
+        }))
     }
 }
 
@@ -168,7 +227,7 @@ impl Handler<GetRestore> for SupervisorActor {
         };
         Box::pin(async move {
             match (ended, asked) {
-                (Some(result), _) => Ok(RestoreStatus::from(&*result)),
+                (Some(status), _) => Ok(status),
                 (None, Some(asked)) => asked.await.map(RestoreStatus::from).map_err(|_| {
                     RequestError::Failed(format!("restore job {id} does not answer: try again"))
                 }),
@@ -182,8 +241,7 @@ impl Handler<ListRestores> for SupervisorActor {
     type Result = ResponseFuture<BTreeMap<JobId, RestoreStatus>>;
 
     fn handle(&mut self, wanted: ListRestores, _: &mut Self::Context) -> Self::Result {
-        let mut all: BTreeMap<_, _> =
-            self.ended_restores.iter().map(|(id, result)| (*id, RestoreStatus::from(&**result))).collect();
+        let mut all = self.ended_restores.clone();
         let mut asked = Vec::new();
         for (id, job) in &self.jobs {
             if let Job::Restore { actor, .. } = job {
@@ -209,20 +267,27 @@ impl Handler<ListRestores> for SupervisorActor {
 }
 
 impl Handler<CancelRestore> for SupervisorActor {
-    type Result = Result<(), RequestError>;
+    type Result = ResponseFuture<Result<(), RequestError>>;
 
     fn handle(&mut self, CancelRestore(id): CancelRestore, _: &mut Self::Context) -> Self::Result {
-        match self.jobs.get(&id) {
-            Some(job @ Job::Restore { .. }) => {
-                job.cancel();
+        if let Some(Job::Restore { actor, .. }) = self.jobs.get(&id) {
+            let journaled = self.shared.journal.as_ref().map(|journal| journal.cancel(id));
+            let actor = actor.clone();
+            return Box::pin(async move {
+                // First, so that a crash does not bring the restore back.
+                if let Some(journaled) = journaled {
+                    journaled.await;
+                }
+                actor.do_send(Cancel);
                 Ok(())
-            }
-            _ => match self.ended_restores.get(&id).map(|result| result.end.status()) {
-                // As often as one likes.
-                Some(Status::Canceled) => Ok(()),
-                Some(_) => Err(RequestError::Invalid(format!("restore job {id} has ended"))),
-                None => Err(RequestError::not_found("restore job", id)),
-            },
+            });
         }
+        let answer = match self.ended_restores.get(&id).map(|status| status.state) {
+            // As often as one likes.
+            Some(Status::Canceled) => Ok(()),
+            Some(_) => Err(RequestError::Invalid(format!("restore job {id} has ended"))),
+            None => Err(RequestError::not_found("restore job", id)),
+        };
+        Box::pin(async { answer })
     }
 }

@@ -113,22 +113,31 @@ impl Handler<Shutdown> for SupervisorActor {
         let patience =
             async move { tokio::time::timeout(grace, running.wait_for(|jobs| *jobs == 0)).await.is_ok() };
         Box::pin(patience.into_actor(self).then(|all_ended, actor, _| {
+            let mut left = 0;
             if !all_ended {
+                let journal = actor.shared.journal.as_ref();
+                let is_resumable = |id| journal.is_some_and(|journal| journal.is_resumable(id));
                 let (continued, canceled): (Vec<_>, Vec<_>) =
-                    actor.jobs.values().partition(|job| job.is_continued());
+                    actor.jobs.iter().partition(|(id, job)| job.is_continued() || is_resumable(**id));
                 if !canceled.is_empty() {
                     warn!(actor.shared.log, "canceling what still runs"; "jobs" => canceled.len());
-                    canceled.into_iter().for_each(Job::cancel);
+                    for (_, job) in canceled {
+                        job.cancel();
+                    }
                 }
                 if !continued.is_empty() {
-                    warn!(actor.shared.log, "suspending backups: the next start continues them"; "jobs" => continued.len());
-                    continued.into_iter().for_each(Job::suspend);
+                    warn!(actor.shared.log, "suspending jobs: the next start continues them"; "jobs" => continued.len());
+                    // Restores go on until the process ends: their journal says how far they are.
+                    left = continued.iter().filter(|(_, job)| !job.is_continued()).count();
+                    for (_, job) in continued {
+                        job.suspend();
+                    }
                 }
             }
             let mut running = actor.running.subscribe();
             // The sender lives as long as the supervisor.
             let end = async move {
-                tokio::time::timeout(CLEAN_UP, running.wait_for(|jobs| *jobs == 0)).await.is_ok()
+                tokio::time::timeout(CLEAN_UP, running.wait_for(|jobs| *jobs <= left)).await.is_ok()
             };
             end.into_actor(actor).map(|all_ended, actor, _| {
                 if !all_ended {

@@ -10,12 +10,13 @@ use chrono::{DateTime, Utc};
 use slog::o;
 use tokio::sync::oneshot;
 
+use super::SupervisorActor;
 use super::jobs::Job;
 use super::restores::{Answer, plan_answer, refuse};
 use super::system::reach;
-use super::{REMEMBERED, SupervisorActor};
 use crate::job::verify::{Verify, VerifyWork};
 use crate::job::{GetSnapshot, JobEnded, VerifyJobActor};
+use crate::journal::REMEMBERED;
 use crate::messages::{
     CancelVerification, GetVerification, JobId, RequestError, Status, VerificationStatus, VerifyBackup,
     VerifyResult, VerifySubject,

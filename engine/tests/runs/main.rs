@@ -12,5 +12,6 @@ mod limits;
 mod panics;
 mod restarts;
 mod restore;
+mod resume;
 mod support;
 mod verify;

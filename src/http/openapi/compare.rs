@@ -54,6 +54,7 @@ const ADDITIONS: &[&str] = &[
     "dto.RestoreTimestampRequest.source-name",
     "dto.RunningJob.retry",
     "dto.ServiceConfig.lease",
+    "dto.ServiceConfig.restore-resume-within",
     "dto.ServiceConfig.shutdown-grace",
     "dto.ServiceConfig.state-dir",
     "dto.TimestampRestorePolicy.chain-memory",

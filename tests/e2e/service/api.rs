@@ -5,6 +5,7 @@ mod chains;
 mod configuration;
 mod contract;
 mod histories;
+mod journal;
 mod layouts;
 mod policies;
 mod progress;
