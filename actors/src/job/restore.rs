@@ -295,7 +295,8 @@ impl Prepared {
         positions: Vec<ChainPosition>,
     ) -> Result<Vec<RestoreReport>, EngineError> {
         let RestoreWork { storage, policy, chains, reading, .. } = self.work;
-        let limits = RestoreLimits::new(&RestorePlan::from_settings(&policy, "", KeyRing::default()), chains.len());
+        let limits =
+            RestoreLimits::new(&RestorePlan::from_settings(&policy, "", KeyRing::default()), chains.len());
         let mut positions = positions.into_iter();
         let tasks = chains.into_iter().zip(self.plans).map(|(chain, plan)| ChainTask {
             chain,

@@ -9,6 +9,7 @@ use actix::{
 use slog::o;
 use tokio::sync::oneshot;
 
+use super::SupervisorActor;
 use super::jobs::{Job, Reserved};
 use super::planner::Planner;
 use crate::job::restore::{Plan, ReserveNamespaces, Restore, Resumed, ServiceRestore};
@@ -196,23 +197,6 @@ impl Handler<ReserveNamespaces> for SupervisorActor {
             *reserved = Some(wanted);
         }
         Ok(())
-    }
-}
-
-impl Handler<JobEnded<Restore>> for SupervisorActor {
-    type Result = ();
-
-    fn handle(&mut self, JobEnded { id, result }: JobEnded<Restore>, _: &mut Self::Context) {
-        if let Some(Job::SingleRestore { result: place, .. }) = self.jobs.get(&id) {
-            let _ = place.set(result);
-            return;
-        }
-        self.remove(id);
-        self.reading_ended();
-        self.ended_restores.insert(id, result);
-        if self.ended_restores.len() > REMEMBERED {
-            self.ended_restores.pop_first();
-        }
     }
 }
 
