@@ -261,7 +261,9 @@ impl Mark {
             self.closing.lock().unwrap_or_else(PoisonError::into_inner).spawn(file.end(Ok(())));
         }
         if !self.wait(outcome).await {
-            // Nobody else may be left to wait for it, and dropped it would be given up.
+            // Nobody else may be left to wait for it, and dropped it would be given up. All may have had their marks
+            // nevertheless: then the checkpoint must not be written without these files.
+            self.given_up.cancel();
             self.await_files().await?;
         }
         Ok(self.epoch)
@@ -378,6 +380,9 @@ impl Checkpointer {
             (mark, epoch, now)
         };
         mark.await_files().await?;
+        if mark.given_up.is_cancelled() {
+            return Ok(());
+        }
         let step = Step::changes(&self.before, &now, job.folder.sealed_until(epoch));
         let (writing, files) = (Arc::clone(&job), step.files.clone());
         // A storage that hangs may write it after all, so the folder is not wiped before that is known.
