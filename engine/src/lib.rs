@@ -52,6 +52,7 @@ mod scanner;
 mod selection;
 mod sender;
 mod sums;
+mod validation;
 mod verify;
 mod writer;
 
@@ -75,4 +76,5 @@ pub use queue::{Batch, BatchEnd, BatchId, NodeLoad, PartitionQueue};
 pub use restore::{ChainRestore, Link, RestoreReport};
 pub use restore_worker::RestoreWorker;
 pub use scanner::Scanner;
+pub use validation::{Conflicts, Validation};
 pub use verify::{Depth, Verdict, Verification, VerifiedBackup, verify};

@@ -12,6 +12,7 @@ mod progress;
 pub mod restores;
 mod selection;
 mod system;
+mod validations;
 mod verifications;
 
 use std::collections::BTreeMap;
