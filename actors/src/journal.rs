@@ -240,7 +240,8 @@ impl Journal {
 
     /// Whether the next start of the service resumes this restore if the process ends now.
     pub(crate) fn is_resumable(&self, id: JobId) -> bool {
-        lock(&self.entries).get(&id).is_some_and(|entry| entry.is_resumable)
+        let entries = lock(&self.entries);
+        entries.get(&id).is_some_and(|entry| entry.is_resumable && !entry.is_broken.load(Relaxed))
     }
 
     /// Notes that there is the restore.
@@ -380,8 +381,8 @@ impl RestoreStatus {
             pipeline: 0,
             retry: None,
         };
-        let (counts, warnings) = (RestoreSnapshot::default(), Vec::new());
-        Self { counts, job, state: Status::Running, error: None, warnings }
+        let (counts, state) = (RestoreSnapshot::default(), Status::Running);
+        Self { counts, job, state, error: None, warnings: Vec::new(), validations: Vec::new() }
     }
 
     /// Ends a restore that is not resumed: one that was not canceled has failed.

@@ -77,6 +77,7 @@ pub struct BatchFlags {
 
 // Layout of a row: index 4, digest 20, flags 1, info1..3 3, generation 2, ttl 4, fields 2, ops 2, then fields, ops.
 const ROW_HEAD: usize = 38;
+const ROW_GENERATION: usize = 28;
 const ROW_TTL: usize = 30;
 const ROW_FIELDS: usize = 34;
 const ROW_OPS: usize = 36;
@@ -159,6 +160,13 @@ impl BatchMessage {
         let mut digest = Digest::default();
         digest.copy_from_slice(&self.bytes[start + 4..start + 24]);
         digest
+    }
+
+    /// The generation that the row's head gives; 0 if it asks nothing of the stored one.
+    #[must_use]
+    pub fn generation(&self, row: usize) -> u16 {
+        let at = self.rows[row] as usize + ROW_GENERATION;
+        u16::from_be_bytes([self.bytes[at], self.bytes[at + 1]])
     }
 
     /// Starts a row. It becomes part of the batch by [`Row::finish`] and leaves no trace otherwise.

@@ -13,6 +13,7 @@ mod connection;
 mod credentials;
 mod error;
 mod filter;
+mod generation;
 mod index;
 mod login;
 mod masking;

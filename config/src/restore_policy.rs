@@ -116,6 +116,10 @@ pub struct RestorePolicy {
     #[serde(rename = "override", skip_serializing_if = "Option::is_none")]
     #[schema(default = false)]
     pub override_counts: Option<bool>,
+    /// Everything is read and parsed, nothing is written, and the status says what a restore would do; false by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(default = false)]
+    pub validate_only: Option<bool>,
     /// Memory in MiB for the digests of the newer backups of chains, from 1 to 65,536; 256 by default. What does not fit is
     /// kept in a temporary file.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -238,6 +242,8 @@ pub struct RestoreSettings {
     pub extra_ttl: u32,
     /// Whether a backup whose files do not hold what its metadata.yaml says is restored as far as it is there.
     pub override_counts: bool,
+    /// Whether nothing is written, and it is found out what would be.
+    pub validate_only: bool,
     /// Memory for the digests of the newer backups of chains, in MiB.
     pub chain_memory: u32,
 }
@@ -298,6 +304,7 @@ impl RestorePolicy {
             retry: self.retry_policy.clone().unwrap_or_default().settings(&mut check.inside("retry-policy")),
             extra_ttl: check.limit("extra-ttl", self.extra_ttl, 0, most::TTL),
             override_counts: yes(self.override_counts),
+            validate_only: yes(self.validate_only),
             chain_memory: check.clamped("chain-memory", self.chain_memory, 256, 1..=most::CHAIN_MEMORY),
         }
     }

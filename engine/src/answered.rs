@@ -180,8 +180,8 @@ impl Unknown {
 pub(crate) struct Block {
     file: Arc<FileAnswers>,
     range: Range<u64>,
-    /// The batches with rows of it that have no final answer yet, and the worker while it parses it. Only those who have done
-    /// their part let go of it: what is dropped is never complete.
+    /// The batches with rows of it that have no final answer yet, and the worker while it parses it. A batch that is dropped
+    /// without answers never lets go of it, so the block is never complete.
     holders: AtomicUsize,
     counts: Mutex<RestoreSnapshot>,
 }
@@ -208,7 +208,7 @@ impl Block {
     }
 
     fn hold(&self) {
-        // Who holds it already keeps it from being complete.
+        // Another hold, the worker's or a batch's, keeps it from being complete meanwhile.
         self.holders.fetch_add(1, Ordering::Relaxed);
     }
 

@@ -55,6 +55,7 @@ mod scanner;
 mod selection;
 mod sender;
 mod sums;
+mod validation;
 mod verify;
 mod writer;
 
@@ -81,4 +82,5 @@ pub use reading::Reading;
 pub use restore::{ChainRestore, Link, RestoreReport};
 pub use restore_worker::RestoreWorker;
 pub use scanner::Scanner;
+pub use validation::{Conflicts, Validation};
 pub use verify::{Depth, Verdict, Verification, VerifiedBackup, verify};

@@ -236,6 +236,8 @@ pub struct RestorePlan {
     pub ignore_record_error: bool,
     /// Restore what is there of a backup whose files do not hold what its metadata.yaml says.
     pub override_counts: bool,
+    /// Write nothing, and find out what would be written.
+    pub validate_only: bool,
     /// Whether backups that do not say what part of the namespace they hold may lack some bins.
     pub may_lack_bins: bool,
     /// Bytes of memory for the digests of newer backups of a chain; what does not fit is in a temporary file.
@@ -286,6 +288,7 @@ impl RestorePlan {
             extra_ttl: 0,
             ignore_record_error: false,
             override_counts: false,
+            validate_only: false,
             may_lack_bins: false,
             chain_memory: CHAIN_MEMORY,
             parallel: 4,
@@ -330,6 +333,7 @@ impl RestorePlan {
             replace,
             extra_ttl: settings.extra_ttl,
             override_counts: settings.override_counts,
+            validate_only: settings.validate_only,
             chain_memory: (settings.chain_memory as usize) << 20,
             parallel: settings.parallel.get() as usize,
             batch_size: settings.batch_size.get() as usize,

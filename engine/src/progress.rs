@@ -114,6 +114,7 @@ pub struct RestoreProgress {
     pub(crate) skipped: AtomicU64,
     pub(crate) expired: AtomicU64,
     pub(crate) superseded: AtomicU64,
+    pub(crate) unsent: AtomicU64,
     pub(crate) in_doubt: AtomicU64,
     pub(crate) retries: AtomicU64,
     pub(crate) indexes: AtomicU64,
@@ -122,7 +123,7 @@ pub struct RestoreProgress {
 }
 
 /// The counters of a restore at one moment. At the end
-/// `read = inserted + fresher + existed + ignored + skipped + expired + superseded`.
+/// `read = inserted + fresher + existed + ignored + skipped + expired + superseded + unsent`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct RestoreSnapshot {
@@ -151,6 +152,8 @@ pub struct RestoreSnapshot {
     pub expired: u64,
     /// Older versions of records of which a newer backup of the chain holds another one.
     pub superseded: u64,
+    /// Records that were not sent because nothing is to be written (`validate-only`).
+    pub unsent: u64,
     /// Rows that may have been written before they were sent again: their answer was lost, the server's own time for
     /// them ran out, or the restore was interrupted. Counted for each such attempt.
     pub in_doubt: u64,
@@ -200,6 +203,7 @@ impl Default for RestoreProgress {
             skipped: zero(),
             expired: zero(),
             superseded: zero(),
+            unsent: zero(),
             in_doubt: zero(),
             retries: zero(),
             indexes: zero(),
@@ -225,6 +229,7 @@ impl AddAssign for RestoreSnapshot {
         self.skipped += part.skipped;
         self.expired += part.expired;
         self.superseded += part.superseded;
+        self.unsent += part.unsent;
         self.in_doubt += part.in_doubt;
         self.retries += part.retries;
         self.indexes += part.indexes;
@@ -237,7 +242,7 @@ impl RestoreSnapshot {
     #[must_use]
     pub fn settled(&self) -> u64 {
         let c = self;
-        c.inserted + c.fresher + c.existed + c.ignored + c.skipped + c.expired + c.superseded
+        c.inserted + c.fresher + c.existed + c.ignored + c.skipped + c.expired + c.superseded + c.unsent
     }
 }
 
@@ -276,6 +281,7 @@ impl RestoreProgress {
         add(&self.skipped, counts.skipped);
         add(&self.expired, counts.expired);
         add(&self.superseded, counts.superseded);
+        add(&self.unsent, counts.unsent);
         add(&self.in_doubt, counts.in_doubt);
         add(&self.retries, counts.retries);
     }
@@ -300,6 +306,7 @@ impl RestoreProgress {
             skipped: self.skipped.load(Relaxed),
             expired: self.expired.load(Relaxed),
             superseded: self.superseded.load(Relaxed),
+            unsent: self.unsent.load(Relaxed),
             in_doubt: self.in_doubt.load(Relaxed),
             retries: self.retries.load(Relaxed),
             indexes: self.indexes.load(Relaxed),

@@ -35,6 +35,7 @@ use crate::outcome::Outcome;
 use crate::plan::RestorePlan;
 use crate::progress::{RestoreProgress, RestoreSnapshot};
 use crate::sender::{Routes, SendJob};
+use crate::validation::{RowSample, Validation};
 
 /// What a restore did.
 #[derive(Clone, Debug)]
@@ -45,6 +46,8 @@ pub struct RestoreReport {
     pub conflicting_indexes: Vec<String>,
     /// Warnings for the user, one line each.
     pub warnings: Vec<String>,
+    /// What a restore would do, if that was the question (`validate_only`).
+    pub validation: Option<Validation>,
 }
 
 /// A link of a chain: the folders that are restored as one, as a rule that of one backup.
@@ -75,6 +78,8 @@ pub struct ChainRestore {
     /// Rows per batch: no more than the rate allows in a second, so that it is kept over short times too.
     pub(crate) batch_size: usize,
     pub(crate) send: Arc<SendJob>,
+    /// Of the rows, if they are not to be written.
+    pub(crate) sample: Option<RowSample>,
     pub(crate) progress: Arc<RestoreProgress>,
     pub(crate) outcome: Arc<Outcome>,
     /// Whether the links are restored bin by bin.
@@ -217,6 +222,7 @@ impl ChainRestore {
                 written: Mutex::default(),
                 digests_mib: (digests * KEY as u64).div_ceil(1 << 20),
             }),
+            sample: plan.validate_only.then(RowSample::new),
             progress: Arc::clone(progress),
             outcome,
             by_bins,
@@ -384,7 +390,7 @@ impl ChainRestore {
         // Every batch in flight holds the other side of this lock.
         drop(self.send.in_flight.write().await);
         // To cancel later than the conclusion is to cancel a restore that is done.
-        let Ok(conflicting_indexes) = conclusion else {
+        let Ok((conflicting_indexes, validation)) = conclusion else {
             return Err(self.outcome.check().err().unwrap_or(EngineError::Canceled));
         };
         self.outcome.stop.cancel();
@@ -406,15 +412,19 @@ impl ChainRestore {
                 )
             });
         }
-        Ok(RestoreReport { counts, conflicting_indexes, warnings: self.progress.warnings() })
+        let warnings = self.progress.warnings();
+        Ok(RestoreReport { counts, conflicting_indexes, warnings, validation })
     }
 
-    async fn conclude(&self) -> Result<Vec<String>, EngineError> {
+    /// Restores definitions, or finds out what a restore would do; returns the names of the indexes that conflict, and that.
+    async fn conclude(&self) -> Result<(Vec<String>, Option<Validation>), EngineError> {
         if self.reading().ended != self.links.len() {
             // Not every link was read.
             return Err(EngineError::Canceled);
         }
-        if let Some(warning) = self.nodes.check_written(&self.cluster).await? {
+        if self.sample.is_none()
+            && let Some(warning) = self.nodes.check_written(&self.cluster).await?
+        {
             self.progress.warn(warning);
         }
         let definitions = std::mem::take(&mut self.reading().earlier);
@@ -425,6 +435,10 @@ impl ChainRestore {
         let mut chosen = Chosen::default();
         for (link, definitions) in links {
             chosen.add(link, definitions);
+        }
+        if let Some(sample) = &self.sample {
+            let validation = self.validation(&chosen, sample).await?;
+            return Ok((validation.conflicting_indexes.clone(), Some(validation)));
         }
         // Modules and indexes come last: building an index once is cheaper than updating it with every record.
         if !self.plan.no_udfs && !chosen.udfs.is_empty() {
@@ -439,9 +453,40 @@ impl ChainRestore {
             }
         }
         if self.plan.no_indexes {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), None));
         }
-        restore_indexes(&self.cluster, &self.plan, &self.progress, &chosen.indexes, &chosen.set_indexes).await
+        let Chosen { indexes, set_indexes, .. } = &chosen;
+        let restored =
+            restore_indexes(&self.cluster, &self.plan, &self.progress, indexes, set_indexes).await?;
+        Ok((restored, None))
+    }
+
+    /// What a restore would do.
+    async fn validation(&self, chosen: &Chosen, sample: &RowSample) -> Result<Validation, EngineError> {
+        let plan = &self.plan;
+        let files = || self.links.iter().flat_map(|link| &link.files);
+        let mut validation = Validation {
+            namespace: plan.destination.clone(),
+            backups: self.links.iter().map(|link| link.place.clone()).collect(),
+            files: files().count() as u64,
+            bytes: files().map(|file| file.info.size).sum(),
+            records: self.progress.snapshot().unsent,
+            udfs: if plan.no_udfs { 0 } else { chosen.udfs.len() as u64 },
+            sample: sample.compare(&self.cluster, plan).await?,
+            ..Validation::default()
+        };
+        if !plan.no_indexes {
+            let existing = self.cluster.indexes(&plan.destination).await?;
+            for index in chosen.indexes.iter().filter(|index| index.defect().is_none()) {
+                let other = existing.secondary.iter().find(|other| other.name == index.name);
+                validation.count_index(&index.name, other.is_none_or(|other| other == index));
+            }
+            for index in &chosen.set_indexes {
+                let other = existing.sets.iter().find(|other| other.name == index.name);
+                validation.count_index(&index.name, other.is_none_or(|other| other == index));
+            }
+        }
+        Ok(validation)
     }
 }
 

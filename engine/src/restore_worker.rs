@@ -201,13 +201,18 @@ impl RestoreWorker {
     }
 }
 
-/// Sends a batch when the rate allows it.
+/// Sends a batch when the rate allows it, or takes a sample of it if nothing is to be written.
 async fn launch(
     run: &ChainRestore,
     node: Option<Node>,
     batch: RowBatch,
     tasks: &mut JoinSet<Result<(), EngineError>>,
 ) -> Result<(), EngineError> {
+    if let Some(sample) = &run.sample {
+        sample.take(&batch.rows);
+        run.send.discard(batch);
+        return Ok(());
+    }
     limit(run.limits.records.as_ref(), batch.rows.len() as u64).await;
     run.send.launch(node, batch, tasks).await
 }

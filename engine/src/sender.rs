@@ -148,6 +148,16 @@ impl SendJob {
         Ok(())
     }
 
+    /// Counts the rows of a batch that is not sent.
+    pub(crate) fn discard(&self, batch: RowBatch) {
+        for (rows, block) in batch.blocks() {
+            let counts = RestoreSnapshot { unsent: rows.len() as u64, ..RestoreSnapshot::default() };
+            self.progress.add(&counts);
+            block.count(counts);
+        }
+        self.recycle(batch, true);
+    }
+
     async fn slot(&self) -> Result<OwnedSemaphorePermit, EngineError> {
         Arc::clone(&self.limits.batches).acquire_owned().await.map_err(|_| EngineError::Canceled)
     }

@@ -8,12 +8,13 @@ use abs_actors::StartRestore;
 use abs_cluster::ResultCode;
 use abs_config::{Bandwidth, NamespaceMap, RecordRate};
 use abs_engine::{
-    EngineError, Folder, FoundBackup, FoundBackups, Link, RestorePlan, RestoreReport, find_backups, links_of,
+    EngineError, Folder, FoundBackup, FoundBackups, Link, RestorePlan, RestoreReport, Validation,
+    find_backups, links_of,
 };
 use abs_storage::{ObjectPath, Storage};
 use chrono::{DateTime, Utc};
 use clap::Args;
-use indicatif::HumanCount;
+use indicatif::{HumanBytes, HumanCount};
 use serde_json::{Map, json};
 
 use super::connect::Connect;
@@ -82,6 +83,9 @@ pub(super) struct Arguments {
     /// Restore what is there of a backup whose files do not hold what its metadata.yaml says.
     #[arg(long = "override")]
     override_counts: bool,
+    /// Write nothing: read and parse everything, and print what a restore would do.
+    #[arg(long)]
+    validate_only: bool,
     /// MiB of memory for the digests of the newer backups of a chain; what does not fit is kept in a temporary file.
     #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=65536))]
     chain_memory: u32,
@@ -158,6 +162,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
         extra_ttl: arguments.extra_ttl,
         ignore_record_error: arguments.ignore_record_error,
         override_counts: arguments.override_counts,
+        validate_only: arguments.validate_only,
         chain_memory: (arguments.chain_memory as usize) << 20,
         parallel: usize::from(arguments.parallel),
         batch_size: usize::from(arguments.batch_size),
@@ -188,7 +193,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
         view::complain(&view::shown(&format!("warning: {warning}")));
     }
     view::say(&summary(report, arguments.json, &destination))?;
-    if report.conflicting_indexes.is_empty() {
+    if report.conflicting_indexes.is_empty() || report.validation.is_some() {
         return Ok(());
     }
     Err(Failure::Job(format!(
@@ -242,6 +247,35 @@ fn parse_time(text: &str) -> Result<DateTime<Utc>, String> {
     })
 }
 
+/// What a restore would do.
+fn validated(validation: &Validation, read: u64) -> Vec<String> {
+    let Validation { namespace, backups, files, bytes, records, indexes, conflicting_indexes, udfs, sample } =
+        validation;
+    let records = format!("{} of {}", HumanCount(*records), count(read, "record"));
+    let contents = view::contents(&records, *indexes, *udfs);
+    let size = HumanBytes(*bytes);
+    let mut lines = vec![
+        format!("nothing was written; a restore would send {contents} to namespace {namespace}"),
+        format!("from {} of {size}, in this order: {}", count(*files, "file"), backups.join(", ")),
+        format!("of {} that were looked up there:", count(sample.records, "record")),
+    ];
+    for (number, what) in [
+        (sample.inserted, "would be inserted"),
+        (sample.overwritten, "would be overwritten"),
+        (sample.fresher, "would be left alone: the stored generation is not lower"),
+        (sample.existed, "would be left alone: they exist already"),
+    ] {
+        if number > 0 {
+            lines.push(format!("{} {what}", count(number, "record")));
+        }
+    }
+    if !conflicting_indexes.is_empty() {
+        let names = conflicting_indexes.join(", ");
+        lines.push(format!("these indexes exist already with another definition: {names}"));
+    }
+    lines
+}
+
 fn summary(report: &RestoreReport, as_json: bool, namespace: &str) -> String {
     let c = &report.counts;
     let seconds = c.elapsed.as_secs_f64();
@@ -273,12 +307,20 @@ fn summary(report: &RestoreReport, as_json: bool, namespace: &str) -> String {
             "records-per-second": c.read as f64 / seconds.max(1e-3),
             "bytes-per-second": c.bytes_read as f64 / seconds.max(1e-3),
         });
+        if let Some(validation) = &report.validation {
+            summary["validation"] = json!(validation);
+        }
         resources::add_to(&mut summary);
         return summary.to_string();
     }
-    let records = format!("{} of {}", HumanCount(c.inserted), count(c.read, "record"));
-    let contents = view::contents(&records, c.indexes, c.udfs);
-    let mut lines = vec![format!("restored {contents} to namespace {namespace}")];
+    let mut lines = match &report.validation {
+        None => {
+            let records = format!("{} of {}", HumanCount(c.inserted), count(c.read, "record"));
+            let contents = view::contents(&records, c.indexes, c.udfs);
+            vec![format!("restored {contents} to namespace {namespace}")]
+        }
+        Some(validation) => validated(validation, c.read),
+    };
     for (code, refused) in &c.refused {
         let remedy = code.remedy().map_or_else(String::new, |remedy| format!("; {remedy}"));
         lines.push(format!("{} refused by the server: {code}{remedy}", count(*refused, "record")));

@@ -30,7 +30,7 @@ use super::request::{self, Query};
 #[schema(as = dto::RestoreJobStatus)]
 struct RestoreJobStatus {
     /// Records read from the backup: when the restore is finished, the sum of inserted, fresher, existed, ignored,
-    /// skipped, expired and superseded ones.
+    /// skipped, expired and superseded ones, and of those of a validation.
     #[schema(example = 10)]
     read_records: u64,
     /// Bytes read from the backup.
@@ -68,7 +68,8 @@ struct RestoreJobStatus {
     /// UDF modules stored.
     #[schema(example = 1)]
     udf_count: u64,
-    /// Writes that may have been done before they were sent again: their answer was lost, or the database timed out.
+    /// Writes that may have been done before they were sent again: their answer was lost, the database timed out, or the
+    /// restore was interrupted.
     #[schema(example = 3)]
     errors_in_doubt: u64,
     /// Its progress.
@@ -83,6 +84,80 @@ struct RestoreJobStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     warnings: Vec<String>,
+    /// What a restore would do, for each namespace (`validate-only`).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    validations: Vec<Validation>,
+}
+
+/// What a restore of a namespace would do.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schema(as = dto::Validation)]
+struct Validation {
+    /// The namespace it would write to.
+    #[schema(example = "users")]
+    namespace: String,
+    /// The folders of the backups, in the order in which they would be read.
+    backups: Vec<String>,
+    /// Their files.
+    #[schema(example = 8)]
+    files: u64,
+    /// The size of those, in bytes.
+    #[schema(example = 2000)]
+    bytes: u64,
+    /// Records that would be sent to the database: those read, less skipped, expired and superseded ones.
+    #[schema(example = 10)]
+    records: u64,
+    /// Secondary indexes that would be created, or exist already.
+    #[schema(example = 3)]
+    index_count: u64,
+    /// Secondary indexes that exist already with another definition, and would be left alone.
+    conflicting_indexes: Vec<String>,
+    /// UDF modules that would be stored.
+    #[schema(example = 1)]
+    udf_count: u64,
+    /// What would become of a sample of the records, as things are stored now.
+    sample: SampledRecords,
+}
+
+/// What would become of a sample of records.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schema(as = dto::SampledRecords)]
+struct SampledRecords {
+    /// Records that were looked up in the database; at most 1,000, spread over all files.
+    #[schema(example = 10)]
+    records: u64,
+    /// Records that would be inserted.
+    #[schema(example = 4)]
+    inserted: u64,
+    /// Records that exist and would be overwritten, as a whole or the bins of the backup.
+    #[schema(example = 3)]
+    overwritten: u64,
+    /// Records that would be left alone because the database has a later generation, or the same.
+    #[schema(example = 2)]
+    fresher: u64,
+    /// Records that would be left alone because they exist.
+    #[schema(example = 1)]
+    existed: u64,
+}
+
+impl From<&abs_engine::Validation> for Validation {
+    fn from(validation: &abs_engine::Validation) -> Self {
+        let abs_engine::Conflicts { records, inserted, overwritten, fresher, existed } = validation.sample;
+        Self {
+            namespace: validation.namespace.clone(),
+            backups: validation.backups.clone(),
+            files: validation.files,
+            bytes: validation.bytes,
+            records: validation.records,
+            index_count: validation.indexes,
+            conflicting_indexes: validation.conflicting_indexes.clone(),
+            udf_count: validation.udfs,
+            sample: SampledRecords { records, inserted, overwritten, fresher, existed },
+        }
+    }
 }
 
 /// Records that the database refused for good with one answer.
@@ -159,6 +234,7 @@ impl From<&RestoreStatus> for RestoreJobStatus {
             status: status.state.into(),
             error: status.error.clone(),
             warnings: status.warnings.clone(),
+            validations: status.validations.iter().map(Validation::from).collect(),
         }
     }
 }

@@ -214,7 +214,7 @@ impl ServiceRestore {
             positions
         } else {
             if let Some(journal) = &steps.shared.journal {
-                // Before anybody knows its id.
+                // Before its id is known.
                 journal.note_start(steps.id).await;
             }
             Vec::new()
@@ -265,10 +265,11 @@ async fn prepare(
     let namespaces: Vec<_> = plans.iter().map(|plan| plan.destination.clone()).collect();
     // Once it was connected, a cluster is known by its nodes, too.
     let lease = steps.shared.clusters.lease(&work.cluster).await?;
-    let reserved = reserve
-        .send(ReserveNamespaces { id: steps.id, cluster: Arc::clone(&work.cluster), namespaces })
-        .await;
-    reserved.map_err(|_| Unprepared::Refused(RequestError::Stopping))?.map_err(Unprepared::Refused)?;
+    if !work.policy.validate_only {
+        let cluster = Arc::clone(&work.cluster);
+        let reserved = reserve.send(ReserveNamespaces { id: steps.id, cluster, namespaces }).await;
+        reserved.map_err(|_| Unprepared::Refused(RequestError::Stopping))?.map_err(Unprepared::Refused)?;
+    }
     let known = lease.cluster.namespaces().await.map_err(EngineError::from)?;
     if let Some(plan) = plans.iter().find(|plan| !known.contains(&plan.destination)) {
         return Err(Unprepared::Refused(RequestError::Invalid(format!(
@@ -301,7 +302,8 @@ impl Prepared {
         let tasks = chains.into_iter().zip(self.plans).map(|(chain, plan)| ChainTask {
             chain,
             plan,
-            position: positions.next(),
+            // A validation begins again: its sample is of all records.
+            position: positions.next().filter(|_| !policy.validate_only),
             run: Arc::default(),
         });
         let tasks: Vec<_> = tasks.collect();

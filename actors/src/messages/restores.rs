@@ -5,8 +5,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use abs_config::{RestoreRequest, RestoreTimestampRequest};
-use abs_engine::RestoreSnapshot;
 use abs_engine::catalog::BackupKind;
+use abs_engine::{RestoreSnapshot, Validation};
 use actix::Message;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -88,13 +88,16 @@ pub struct RestoreStatus {
     pub error: Option<String>,
     /// Warnings for the user, one line each.
     pub warnings: Vec<String>,
+    /// What a restore would do, for each namespace, if that was the question and it is known.
+    #[serde(default)]
+    pub validations: Vec<Validation>,
 }
 
 impl From<JobSnapshot<RestoreSnapshot>> for RestoreStatus {
     fn from(JobSnapshot { counts, progress, warnings }: JobSnapshot<RestoreSnapshot>) -> Self {
         // Its end is known when the supervisor knows it.
         let job = RunningJob { finished: None, ..progress };
-        Self { counts, job, state: Status::Running, error: None, warnings }
+        Self { counts, job, state: Status::Running, error: None, warnings, validations: Vec::new() }
     }
 }
 
@@ -102,7 +105,8 @@ impl From<&RestoreResult> for RestoreStatus {
     fn from(result: &RestoreResult) -> Self {
         let job = result.snapshot.progress.clone();
         let (state, error) = (result.end.status(), result.end.error());
-        Self { job, state, error, ..result.snapshot.clone().into() }
+        let validations = result.reports.iter().filter_map(|report| report.validation.clone()).collect();
+        Self { job, state, error, validations, ..result.snapshot.clone().into() }
     }
 }
 

@@ -66,7 +66,8 @@ impl Asked {
             Some(map) => map.destination.to_string(),
             None => chain.source.clone(),
         });
-        Reserved { cluster: Arc::clone(cluster), namespaces: namespaces.collect() }
+        let namespaces = if policy.validate_only { Vec::new() } else { namespaces.collect() };
+        Reserved { cluster: Arc::clone(cluster), namespaces }
     }
 
     /// Finds out what there is to restore, unless an earlier process has planned it.

@@ -160,7 +160,7 @@ impl Handler<JobEnded<Restore>> for SupervisorActor {
         let status = RestoreStatus::from(&*result);
         let journaled = self.shared.journal.as_ref().map(|journal| journal.end(id, status.clone()));
         let journaled = async move {
-            // Who hears of the end hears of it after a crash, too.
+            // Before a client can see the end: then it sees it after a crash, too.
             if let Some(journaled) = journaled {
                 journaled.await;
             }

@@ -13,6 +13,7 @@ pub mod restores;
 mod retention;
 mod selection;
 mod system;
+mod validations;
 mod verifications;
 
 use std::collections::BTreeMap;
