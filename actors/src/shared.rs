@@ -267,6 +267,11 @@ impl Catalogs {
         catalog
     }
 
+    /// What the claims of this process say.
+    pub(crate) fn owner(&self) -> &Owner {
+        &self.owner
+    }
+
     /// Forgets the storages that are not `used`.
     pub(crate) fn retain(&self, used: impl Fn(&StorageSettings) -> bool) {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner).retain(|(settings, _)| used(settings));

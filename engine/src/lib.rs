@@ -78,7 +78,7 @@ pub use metadata::{METADATA_FILE, Metadata};
 pub use plan::{BackupPlan, PartitionChoice, RestorePlan};
 pub use progress::{BackupProgress, BackupSnapshot, RestoreProgress, RestoreSnapshot};
 pub use queue::{Batch, BatchEnd, BatchId, NodeLoad, PartitionQueue};
-pub use reading::Reading;
+pub use reading::ReadMarks;
 pub use restore::{ChainRestore, Link, RestoreReport};
 pub use restore_worker::RestoreWorker;
 pub use scanner::Scanner;

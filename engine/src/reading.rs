@@ -24,12 +24,12 @@ pub(crate) fn is_reading_mark(name: &str) -> bool {
 
 /// Marks in the folders of backups that are being read.
 #[derive(Debug, Default)]
-pub struct Reading {
+pub struct ReadMarks {
     marks: Vec<Arc<OwnClaim>>,
     storage: Option<Arc<dyn Storage>>,
 }
 
-impl Reading {
+impl ReadMarks {
     /// Marks the folders of backups. Waits while it is not known whether the process still runs that began to delete one.
     ///
     /// # Errors

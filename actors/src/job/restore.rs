@@ -10,7 +10,7 @@ use abs_cluster::Cluster;
 use abs_config::{ClusterSettings, KeySecrets, RestoreSettings};
 use abs_engine::{
     ChainPosition, ChainRestore, EngineError, KeyRing, RestoreLimits, RestorePlan, RestoreProgress,
-    RestoreReport, RestoreSnapshot,
+    RestoreReport, RestoreSnapshot, ReadMarks,
 };
 use abs_storage::Storage;
 use actix::{Message, Recipient};
@@ -19,6 +19,7 @@ use futures_util::future::BoxFuture;
 use slog::{error, info, warn};
 use tokio::sync::{OwnedRwLockReadGuard, oneshot};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use self::journaling::keep_journal;
@@ -170,16 +171,59 @@ async fn restore_chain(
     steps: &Steps<Restore>,
     cluster: &Cluster,
     storage: &Arc<dyn Storage>,
-    ChainTask { chain, plan, position, run: place }: ChainTask,
+    task: ChainTask,
     limits: &Arc<RestoreLimits>,
     cancel: &CancellationToken,
 ) -> Result<RestoreReport, EngineError> {
     let progress = Arc::new(RestoreProgress::default());
-    for warning in chain.warnings {
-        progress.warn(warning);
+    let chain = &task.chain;
+    for warning in &chain.warnings {
+        progress.warn(warning.clone());
     }
     steps.begin(&chain.source, &progress, chain.records).await?;
-    let run = ChainRestore::begin(cluster, storage, &chain.links, &plan, limits, &progress, cancel).await?;
+    let marks = if task.plan.validate_only {
+        ReadMarks::default()
+    } else {
+        let marked = cancel.run_until_cancelled(mark(steps, storage, chain)).await;
+        marked.unwrap_or(Err(EngineError::Canceled))?
+    };
+    let restored = restore_links(steps, cluster, storage, task, &progress, limits, cancel).await;
+    // A storage that hangs does not hold up the end: a mark that stays holds for a lease.
+    let _ = timeout(UNMARKING, tokio::spawn(marks.end())).await;
+    restored
+}
+
+/// How long a storage may take to delete the marks of a restore.
+const UNMARKING: Duration = Duration::from_secs(2);
+
+/// Marks the backups of a chain, so that nothing deletes them meanwhile.
+async fn mark(
+    steps: &Steps<Restore>,
+    storage: &Arc<dyn Storage>,
+    chain: &Chain,
+) -> Result<ReadMarks, EngineError> {
+    let folders: Vec<_> = chain.links.iter().flat_map(|link| &link.folders).cloned().collect();
+    match ReadMarks::begin(storage, &folders, steps.shared.catalogs.owner()).await {
+        Err(e @ EngineError::Deleting { .. }) => Err(e),
+        Err(e) => {
+            warn!(steps.log, "nothing keeps other processes from deleting the backups while they are read"; "error" => %e);
+            Ok(ReadMarks::default())
+        }
+        marks => marks,
+    }
+}
+
+/// Restores the links of a chain.
+async fn restore_links(
+    steps: &Steps<Restore>,
+    cluster: &Cluster,
+    storage: &Arc<dyn Storage>,
+    ChainTask { chain, plan, position, run: place }: ChainTask,
+    progress: &Arc<RestoreProgress>,
+    limits: &Arc<RestoreLimits>,
+    cancel: &CancellationToken,
+) -> Result<RestoreReport, EngineError> {
+    let run = ChainRestore::begin(cluster, storage, &chain.links, &plan, limits, progress, cancel).await?;
     if let Some(position) = position {
         run.resume(position)?;
         progress.warn(format!(

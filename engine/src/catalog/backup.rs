@@ -158,7 +158,7 @@ pub enum CatalogError {
         run: ObjectPath,
     },
     /// A run cannot be deleted: it is being read.
-    #[error("{run} is not deleted: a restore or a verification reads it")]
+    #[error("{run} is not deleted: a restore reads it")]
     InUse {
         /// The folder of the run.
         run: ObjectPath,

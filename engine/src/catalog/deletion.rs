@@ -172,7 +172,7 @@ mod tests {
     use super::*;
     use crate::claim::Owner;
     use crate::error::EngineError;
-    use crate::reading::Reading;
+    use crate::reading::ReadMarks;
 
     use BackupKind::{Full, Incremental};
 
@@ -250,7 +250,7 @@ mod tests {
         let storage = Arc::clone(place.catalog.storage());
         let folder = run(Incremental, 15).join("data/test").unwrap();
         let folders = [folder.clone()];
-        let reading = Reading::begin(&storage, &folders, &Owner::default()).await.unwrap();
+        let reading = ReadMarks::begin(&storage, &folders, &Owner::default()).await.unwrap();
         let error = delete(&place, 15).await.unwrap_err();
         assert!(matches!(error, CatalogError::InUse { .. }), "{error}");
         assert!(!place.exists(&format!("{folder}/{DELETING_FILE}")), "the mark is taken back");
@@ -258,14 +258,14 @@ mod tests {
 
         let paths = ClaimPaths::mark(&folder, DELETING_FILE).unwrap();
         let deletion = OwnClaim::make(&storage, paths, "deleted", &Owner::default()).await.unwrap().unwrap();
-        let refused = Reading::begin(&storage, &folders, &Owner::default()).await.unwrap_err();
+        let refused = ReadMarks::begin(&storage, &folders, &Owner::default()).await.unwrap_err();
         assert!(matches!(refused, EngineError::Deleting { .. }), "{refused}");
         let error = place.catalog.pin("r", at(15)).await.unwrap_err();
         assert!(matches!(error, CatalogError::Deleting { .. }), "{error}");
         let names = || std::fs::read_dir(place.file(folder.as_str())).unwrap().count();
         assert_eq!(names(), 3, "readers left nothing");
         drop(deletion);
-        let reading = Reading::begin(&storage, &folders, &Owner::default()).await.unwrap();
+        let reading = ReadMarks::begin(&storage, &folders, &Owner::default()).await.unwrap();
         // Its process ended without a word.
         drop(reading);
         delete(&place, 15).await.unwrap();
