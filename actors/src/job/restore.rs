@@ -9,8 +9,8 @@ use std::time::Duration;
 use abs_cluster::Cluster;
 use abs_config::{ClusterSettings, KeySecrets, RestoreSettings};
 use abs_engine::{
-    ChainPosition, ChainRestore, EngineError, KeyRing, RestoreLimits, RestorePlan, RestoreProgress,
-    RestoreReport, RestoreSnapshot, ReadMarks,
+    ChainPosition, ChainRestore, EngineError, KeyRing, ReadMarks, RestoreLimits, RestorePlan,
+    RestoreProgress, RestoreReport, RestoreSnapshot,
 };
 use abs_storage::Storage;
 use actix::{Message, Recipient};
@@ -19,7 +19,6 @@ use futures_util::future::BoxFuture;
 use slog::{error, info, warn};
 use tokio::sync::{OwnedRwLockReadGuard, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use self::journaling::keep_journal;
@@ -35,6 +34,7 @@ use crate::settings;
 use crate::shared::Lease;
 
 mod journaling;
+mod marks;
 mod reading;
 
 /// The kind of job that restores.
@@ -184,33 +184,12 @@ async fn restore_chain(
     let marks = if task.plan.validate_only {
         ReadMarks::default()
     } else {
-        let marked = cancel.run_until_cancelled(mark(steps, storage, chain)).await;
+        let marked = cancel.run_until_cancelled(marks::begin(steps, storage, chain)).await;
         marked.unwrap_or(Err(EngineError::Canceled))?
     };
     let restored = restore_links(steps, cluster, storage, task, &progress, limits, cancel).await;
-    // A storage that hangs does not hold up the end: a mark that stays holds for a lease.
-    let _ = timeout(UNMARKING, tokio::spawn(marks.end())).await;
+    marks::end(marks).await;
     restored
-}
-
-/// How long a storage may take to delete the marks of a restore.
-const UNMARKING: Duration = Duration::from_secs(2);
-
-/// Marks the backups of a chain, so that nothing deletes them meanwhile.
-async fn mark(
-    steps: &Steps<Restore>,
-    storage: &Arc<dyn Storage>,
-    chain: &Chain,
-) -> Result<ReadMarks, EngineError> {
-    let folders: Vec<_> = chain.links.iter().flat_map(|link| &link.folders).cloned().collect();
-    match ReadMarks::begin(storage, &folders, steps.shared.catalogs.owner()).await {
-        Err(e @ EngineError::Deleting { .. }) => Err(e),
-        Err(e) => {
-            warn!(steps.log, "nothing keeps other processes from deleting the backups while they are read"; "error" => %e);
-            Ok(ReadMarks::default())
-        }
-        marks => marks,
-    }
 }
 
 /// Restores the links of a chain.
