@@ -119,7 +119,6 @@ fn a_restore_is_resumed_after_a_kill() {
     assert_eq!(number("inserted-records") + number("fresher-records"), stage.records);
     // What was written and not noted is found stored.
     assert!(number("fresher-records") <= number("errors-in-doubt"), "{end}");
-    assert!(number("fresher-records") <= stage.records - answered, "{end}");
     assert!(end["warnings"].to_string().contains("was interrupted"), "{end}");
 }
 
