@@ -4,15 +4,17 @@
 //! anything. So whoever needs a block reads and skims the next stretch under the file's lock, and parses it outside:
 //! one big file keeps as many workers busy as many small ones.
 
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use abs_asb::{
-    Content, Decompressor, Decryptor, ENCRYPTION_HEAD, EncryptionKey, Header, MAX_ITEM, Position, Skimmer,
-    sniff,
+    Content, Decompressor, Decryptor, ENCRYPTION_HEAD, EncryptionKey, FrameError, Header, MAX_ITEM, Position,
+    Skimmer, sniff,
 };
 use abs_storage::{ByteRange, ObjectPath, ObjectReader, Storage};
 
+use crate::cpu;
 use crate::error::EngineError;
 use crate::limiter::{Limiter, limit};
 use crate::manifest::{BackupFile, FileEntry};
@@ -166,13 +168,41 @@ struct Source {
     /// Of what was read, and what it must be at the end.
     hash: Option<(Hash, String)>,
     decryptor: Option<Decryptor>,
-    decompressor: Option<Decompressor>,
-    /// Compressed bytes not yet used.
+    inflater: Option<Inflater>,
+    object_ended: bool,
+}
+
+/// Decompresses a file.
+#[derive(Debug)]
+struct Inflater {
+    decompressor: Decompressor,
+    /// Compressed bytes.
     packed: Vec<u8>,
+    /// How many of them are used.
     used: usize,
     /// True while the decompressor may have more text without more input.
     more: bool,
-    object_ended: bool,
+}
+
+impl Inflater {
+    fn new(packed: Vec<u8>) -> Result<Self, FrameError> {
+        Ok(Self { decompressor: Decompressor::new()?, packed, used: 0, more: true })
+    }
+
+    /// Whether there is no more text without more input.
+    fn is_dry(&self) -> bool {
+        self.used == self.packed.len() && !self.more
+    }
+
+    /// Appends text until there are about `target` bytes, or no more without more input.
+    fn inflate(&mut self, text: &mut Vec<u8>, target: usize) -> Result<(), FrameError> {
+        while text.len() < target && !self.is_dry() {
+            let before = text.len();
+            self.used += self.decompressor.step(&self.packed[self.used..], text, READ)?;
+            self.more = text.len() - before == READ;
+        }
+        Ok(())
+    }
 }
 
 impl TextReader {
@@ -213,7 +243,7 @@ impl TextReader {
         loop {
             let target = BLOCK.max(self.need);
             while block.text.len() < target && !matches!(self.stage, Stage::Ended) {
-                self.fill(job, &mut block.text).await?;
+                self.fill(job, &mut block.text, target).await?;
             }
             let ended = matches!(self.stage, Stage::Ended);
             if block.text.is_empty() {
@@ -255,10 +285,7 @@ impl TextReader {
                 Some((Hash::like(&expected)?, expected))
             }),
             decryptor: None,
-            decompressor: None,
-            packed: Vec::new(),
-            used: 0,
-            more: false,
+            inflater: None,
             object_ended: false,
         };
         // The first bytes tell what the file is.
@@ -269,19 +296,16 @@ impl TextReader {
         }
         if let Some(key) = &job.key {
             let iv = first.first_chunk().ok_or_else(|| self.bad("too short for an encrypted file"))?;
-            let mut decryptor = Decryptor::new(key, *iv);
+            source.decryptor = Some(Decryptor::new(key, *iv));
             first.drain(..ENCRYPTION_HEAD);
-            decryptor.apply(&mut first);
-            source.decryptor = Some(decryptor);
+            source.decrypt(&mut first, 0).await?;
         }
         match sniff(&first) {
             Content::Text => *text = first,
             Content::Zstd => {
-                let decompressor = Decompressor::new()
+                let inflater = Inflater::new(first)
                     .map_err(|cause| EngineError::Frame { file: self.name.to_string(), cause })?;
-                source.decompressor = Some(decompressor);
-                source.packed = first;
-                source.more = true;
+                source.inflater = Some(inflater);
             }
             Content::Unknown if first.is_empty() => return Err(self.bad("the file is empty")),
             Content::Unknown if job.key.is_some() => {
@@ -291,12 +315,9 @@ impl TextReader {
                 return Err(self.bad("not an .asb file, or an encrypted one: no key was given"));
             }
         }
-        let compressed = source.decompressor.is_some();
-        self.stage = if source.object_ended && source.decompressor.is_none() {
-            Stage::Ended
-        } else {
-            Stage::Open(Box::new(source))
-        };
+        let compressed = source.inflater.is_some();
+        self.stage =
+            if source.object_ended && !compressed { Stage::Ended } else { Stage::Open(Box::new(source)) };
         loop {
             let ended = matches!(self.stage, Stage::Ended);
             let header = Header::parse(text, ended).map_err(|e| e.in_file(&*self.name))?;
@@ -310,16 +331,22 @@ impl TextReader {
             if text.len() > MAX_ITEM {
                 return Err(self.bad("the header does not end"));
             }
-            self.fill(job, text).await?;
+            let more = text.len() + 1;
+            self.fill(job, text, more).await?;
         }
     }
 
-    /// Appends more text, or ends the stage.
-    async fn fill(&mut self, job: &BlockSource, text: &mut Vec<u8>) -> Result<(), EngineError> {
+    /// Appends more text, as far as is at hand up to about `target` bytes, or ends the stage.
+    async fn fill(
+        &mut self,
+        job: &BlockSource,
+        text: &mut Vec<u8>,
+        target: usize,
+    ) -> Result<(), EngineError> {
         let Stage::Open(source) = &mut self.stage else { return Ok(()) };
-        let ended = match &mut source.decompressor {
+        let ended = match source.inflater {
             None => source.read(job, text, &self.name).await.map(|()| source.object_ended),
-            Some(_) => source.inflate(job, text, &self.name).await,
+            Some(_) => source.inflate(job, text, target, &self.name).await,
         };
         let ended = ended.or_else(|e| match e {
             // Nothing behind the damage can be used: where the next item begins is not known.
@@ -366,41 +393,52 @@ impl Source {
             let what = "its hash is not that of what was written".to_owned();
             return Err(EngineError::Damaged { file: name.to_owned(), what });
         }
-        if let Some(decryptor) = &mut self.decryptor {
-            decryptor.apply(&mut out[start..]);
-        }
+        self.decrypt(out, start).await
+    }
+
+    /// Decrypts what is behind `start`, on the pool.
+    async fn decrypt(&mut self, bytes: &mut Vec<u8>, start: usize) -> Result<(), EngineError> {
+        let Some(mut decryptor) = self.decryptor.take() else { return Ok(()) };
+        let mut taken = mem::take(bytes);
+        let decrypted = cpu::run(move || {
+            decryptor.apply(&mut taken[start..]);
+            (decryptor, taken)
+        });
+        let (decryptor, taken) = decrypted.await?;
+        (self.decryptor, *bytes) = (Some(decryptor), taken);
         Ok(())
     }
 
-    /// Decompresses some text; true at the end.
+    /// Decompresses some text on the pool; true at the end.
     async fn inflate(
         &mut self,
         job: &BlockSource,
         text: &mut Vec<u8>,
+        target: usize,
         name: &str,
     ) -> Result<bool, EngineError> {
-        if self.used == self.packed.len() && !self.more {
-            let mut packed = std::mem::take(&mut self.packed);
-            packed.clear();
-            self.used = 0;
-            let result = self.read(job, &mut packed, name).await;
-            self.packed = packed;
-            result?;
+        let Some(mut inflater) = self.inflater.take() else { return Ok(true) };
+        if inflater.is_dry() {
+            inflater.packed.clear();
+            inflater.used = 0;
+            self.read(job, &mut inflater.packed, name).await?;
         }
-        let Some(decompressor) = &mut self.decompressor else { return Ok(true) };
-        if self.object_ended && self.used == self.packed.len() && !self.more {
-            if decompressor.finished() {
+        if self.object_ended && inflater.is_dry() {
+            if inflater.decompressor.finished() {
                 return Ok(true);
             }
             let what = "the file ends inside its compressed data".to_owned();
             job.cut_off(EngineError::BadFile { file: name.to_owned(), what }, None)?;
             return Ok(true);
         }
-        let before = text.len();
-        self.used += decompressor
-            .step(&self.packed[self.used..], text, READ)
-            .map_err(|cause| EngineError::Frame { file: name.to_owned(), cause })?;
-        self.more = text.len() - before == READ;
+        let mut taken = mem::take(text);
+        let inflated = cpu::run(move || {
+            let result = inflater.inflate(&mut taken, target);
+            (inflater, taken, result)
+        });
+        let (inflater, taken, result) = inflated.await?;
+        (self.inflater, *text) = (Some(inflater), taken);
+        result.map_err(|cause| EngineError::Frame { file: name.to_owned(), cause })?;
         Ok(false)
     }
 }

@@ -25,6 +25,7 @@ pub mod catalog;
 mod checkpoint;
 mod claim;
 mod claimant;
+mod cpu;
 mod cursors;
 mod decided;
 mod error;

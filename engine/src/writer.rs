@@ -1,15 +1,17 @@
 //! File writers: from blocks of text to the files of a backup.
 
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use abs_asb::{Encoder, EncryptionKey, FrameWriter, Version};
+use abs_asb::{Encoder, EncryptionKey, FrameError, FrameWriter, Version};
 use abs_config::FileHash;
 use abs_storage::{ObjectPath, ObjectWriter};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::cpu;
 use crate::error::EngineError;
 use crate::folder::RunFolder;
 use crate::limiter::limit;
@@ -64,8 +66,10 @@ impl WriteJob {
             .path
             .join(&name)
             .map_err(|e| EngineError::Plan(format!("the namespace makes no file name: {e}")))?;
-        let frame = FrameWriter::new(self.compression, self.encryption.as_ref())
-            .map_err(|cause| EngineError::Frame { file: path.to_string(), cause })?;
+        let is_plain = self.compression.is_none() && self.encryption.is_none();
+        let frame = (!is_plain).then(|| FrameWriter::new(self.compression, self.encryption.as_ref()));
+        let frame =
+            frame.transpose().map_err(|cause| EngineError::Frame { file: path.to_string(), cause })?;
         let mut header = Vec::with_capacity(64);
         self.encoder.header(version, first, &mut header);
         let created = self.outcome.in_time(self.folder.storage.create(&path)).await;
@@ -111,7 +115,8 @@ pub(crate) struct AsbFile {
     epoch: u64,
     path: ObjectPath,
     object: Box<dyn ObjectWriter>,
-    frame: FrameWriter,
+    /// Compresses and encrypts; none of a plain file, and after a panic in it, which ends the file.
+    frame: Option<FrameWriter>,
     /// The first lines, until the first block goes out behind them.
     header: Option<Vec<u8>>,
     written: u64,
@@ -125,8 +130,25 @@ impl AsbFile {
         if let Some(header) = self.header.take() {
             text.splice(..0, header);
         }
-        self.frame.seal(text).map_err(|cause| EngineError::Frame { file: self.path.to_string(), cause })?;
+        self.pack(text, FrameWriter::seal).await?;
         self.store(text).await
+    }
+
+    /// Compresses and encrypts on the pool, unless the file is plain.
+    async fn pack(
+        &mut self,
+        text: &mut Vec<u8>,
+        work: impl FnOnce(&mut FrameWriter, &mut Vec<u8>) -> Result<(), FrameError> + Send + 'static,
+    ) -> Result<(), EngineError> {
+        let Some(mut frame) = self.frame.take() else { return Ok(()) };
+        let mut block = mem::take(text);
+        let packed = cpu::run(move || {
+            let result = work(&mut frame, &mut block);
+            (frame, block, result)
+        });
+        let (frame, block, result) = packed.await?;
+        (self.frame, *text) = (Some(frame), block);
+        result.map_err(|cause| EngineError::Frame { file: self.path.to_string(), cause })
     }
 
     async fn store(&mut self, bytes: &mut Vec<u8>) -> Result<(), EngineError> {
@@ -178,9 +200,7 @@ impl AsbFile {
             self.append(&mut text).await?;
             text.clear();
         }
-        self.frame
-            .finish(&mut text)
-            .map_err(|cause| EngineError::Frame { file: self.path.to_string(), cause })?;
+        self.pack(&mut text, FrameWriter::finish).await?;
         self.store(&mut text).await
     }
 
