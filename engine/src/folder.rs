@@ -13,6 +13,7 @@ use crate::checkpoint::{CHECKPOINTS, Checkpoint, RunOptions, Step, start_text};
 use crate::claim::{claim_name, claim_number, latest_claim, look, read_claim};
 use crate::claimant::Claimant;
 use crate::error::EngineError;
+use crate::fault::done;
 use crate::files::is_data;
 use crate::manifest::{FileEntry, MANIFEST_FILE, Manifest, is_manifest, seal};
 use crate::metadata::{METADATA_FILE, Metadata};
@@ -159,6 +160,7 @@ impl RunFolder {
                 if !storage.put_if_absent(&folder.claim, folder.text.as_bytes()).await? {
                     return Err(EngineError::Claimed { folder: place(&**storage, path) });
                 }
+                done("claim-put");
                 if !is_ours && has_metadata(&storage.list(path, false).await?.objects) {
                     // Another process has continued and finished it since it was looked at.
                     storage.delete_prefix(&folder.claim).await?;
@@ -176,6 +178,7 @@ impl RunFolder {
         if !storage.put_if_absent(&folder.claim, folder.text.as_bytes()).await? {
             return Err(not_empty());
         }
+        done("claim-put");
         *folder.visible() = Some(Vec::new());
         // Somebody may have been here, and gone, between the look and the claim.
         match folder.holds_only(Some(&folder.claim)).await {
@@ -226,6 +229,7 @@ impl RunFolder {
         let _publishing = self.publishing.lock().await;
         let text = start_text(&self.run, options, key)?;
         self.put(&format!("{CHECKPOINTS}/0.json"), text.as_bytes()).await?;
+        done("run-described");
         self.next_step.store(1, Relaxed);
         Ok(())
     }
@@ -235,6 +239,7 @@ impl RunFolder {
         let _publishing = self.publishing.lock().await;
         let number = self.next_step.load(Relaxed);
         self.put(&format!("{CHECKPOINTS}/{number}.json"), seal(step, key)?.as_bytes()).await?;
+        done("checkpoint-put");
         self.next_step.store(number + 1, Relaxed);
         Ok(())
     }
@@ -331,12 +336,16 @@ impl RunFolder {
             self.put(name, bytes).await?;
         }
         self.put(MANIFEST_FILE, sealed.as_bytes()).await?;
+        done("manifest-put");
         let yaml = Manifest::metadata_text(&manifest.metadata, sealed.as_bytes());
         self.put(METADATA_FILE, yaml.as_bytes()).await?;
+        done("metadata-put");
         // The backup is whole with them too.
         let _ = self.storage.delete_prefix(&join(&self.path, CHECKPOINTS)?).await;
+        done("checkpoints-deleted");
         for number in 1..=self.generation {
             let _ = self.storage.delete_prefix(&join(&self.path, &claim_name(number))?).await;
+            done("claim-deleted");
         }
         Ok(())
     }

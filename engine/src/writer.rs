@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use crate::cpu;
 use crate::error::EngineError;
+use crate::fault::done;
 use crate::folder::RunFolder;
 use crate::limiter::limit;
 use crate::limits::BackupLimits;
@@ -180,6 +181,7 @@ impl AsbFile {
         let mut commit = tokio::spawn(object.commit());
         if let Some(committed) = job.outcome.in_time(&mut commit).await {
             committed.map_err(|e| EngineError::Worker(e.to_string()))??;
+            done("file-sealed");
             let entry = FileEntry::new(path.name().to_owned(), written, records, sums.finish());
             job.folder.seal(epoch, entry);
             return Ok(());
