@@ -4,6 +4,7 @@
 //! anything. So whoever needs a block reads and skims the next stretch under the file's lock, and parses it outside:
 //! one big file keeps as many workers busy as many small ones.
 
+use std::mem;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -15,6 +16,7 @@ use abs_asb::{
 use abs_storage::{ByteRange, ObjectPath, ObjectReader, Storage};
 
 use crate::answered::{Block, FileAnswers};
+use crate::cpu;
 use crate::error::EngineError;
 use crate::keys::KeyRing;
 use crate::limiter::{Limiter, limit};
@@ -188,13 +190,41 @@ struct Source {
     /// Of what was read, and what it must be at the end.
     hash: Option<(Hash, String)>,
     decryptor: Option<Decryptor>,
-    decompressor: Option<Decompressor>,
-    /// Compressed bytes not yet used.
+    inflater: Option<Inflater>,
+    object_ended: bool,
+}
+
+/// Decompresses a file.
+#[derive(Debug)]
+struct Inflater {
+    decompressor: Decompressor,
+    /// Compressed bytes.
     packed: Vec<u8>,
+    /// How many of them are used.
     used: usize,
     /// True while the decompressor may have more text without more input.
     more: bool,
-    object_ended: bool,
+}
+
+impl Inflater {
+    fn new(packed: Vec<u8>) -> Result<Self, FrameError> {
+        Ok(Self { decompressor: Decompressor::new()?, packed, used: 0, more: true })
+    }
+
+    /// Whether there is no more text without more input.
+    fn is_dry(&self) -> bool {
+        self.used == self.packed.len() && !self.more
+    }
+
+    /// Appends text until there are about `target` bytes, or no more without more input.
+    fn inflate(&mut self, text: &mut Vec<u8>, target: usize) -> Result<(), FrameError> {
+        while text.len() < target && !self.is_dry() {
+            let before = text.len();
+            self.used += self.decompressor.step(&self.packed[self.used..], text, READ)?;
+            self.more = text.len() - before == READ;
+        }
+        Ok(())
+    }
 }
 
 impl TextReader {
@@ -243,7 +273,7 @@ impl TextReader {
         loop {
             let target = BLOCK.max(self.need);
             while block.text.len() < target && !matches!(self.stage, Stage::Ended) {
-                self.fill(job, &mut block.text).await?;
+                self.fill(job, &mut block.text, target).await?;
             }
             let ended = matches!(self.stage, Stage::Ended);
             if block.text.is_empty() {
@@ -295,10 +325,7 @@ impl TextReader {
                 Some((Hash::like(&expected)?, expected))
             }),
             decryptor: None,
-            decompressor: None,
-            packed: Vec::new(),
-            used: 0,
-            more: false,
+            inflater: None,
             object_ended: false,
         };
         // The first bytes tell what the file is.
@@ -313,10 +340,8 @@ impl TextReader {
         match sniff(&first) {
             Content::Text => *text = first,
             Content::Zstd => {
-                let decompressor = Decompressor::new().map_err(|cause| unframed(&self.name, cause))?;
-                source.decompressor = Some(decompressor);
-                source.packed = first;
-                source.more = true;
+                let inflater = Inflater::new(first).map_err(|cause| unframed(&self.name, cause))?;
+                source.inflater = Some(inflater);
             }
             Content::Unknown if first.is_empty() => return Err(self.bad("the file is empty")),
             Content::Unknown if source.decryptor.is_some() => {
@@ -330,12 +355,9 @@ impl TextReader {
                 return Err(self.bad("not an .asb file, or an encrypted one: no key was given"));
             }
         }
-        let (compressed, encrypted) = (source.decompressor.is_some(), source.decryptor.is_some());
-        self.stage = if source.object_ended && source.decompressor.is_none() {
-            Stage::Ended
-        } else {
-            Stage::Open(Box::new(source))
-        };
+        let (compressed, encrypted) = (source.inflater.is_some(), source.decryptor.is_some());
+        self.stage =
+            if source.object_ended && !compressed { Stage::Ended } else { Stage::Open(Box::new(source)) };
         loop {
             let ended = matches!(self.stage, Stage::Ended);
             let header = Header::parse(text, ended).map_err(|e| e.in_file(&*self.name))?;
@@ -349,7 +371,8 @@ impl TextReader {
             if text.len() > MAX_ITEM {
                 return Err(self.bad("the header does not end"));
             }
-            self.fill(job, text).await?;
+            let more = text.len() + 1;
+            self.fill(job, text, more).await?;
         }
     }
 
@@ -383,7 +406,7 @@ impl TextReader {
         };
         first.drain(..head);
         source.decryptor = Some(decryptor);
-        source.decrypt(first, 0, &self.name)
+        source.decrypt(first, 0, &self.name).await
     }
 
     /// Checks that a file is the one of its backup that it says it is.
@@ -400,19 +423,24 @@ impl TextReader {
         }
     }
 
-    /// Appends more text, or ends the stage.
-    async fn fill(&mut self, job: &BlockSource, text: &mut Vec<u8>) -> Result<(), EngineError> {
+    /// Appends more text, as far as is at hand up to about `target` bytes, or ends the stage.
+    async fn fill(
+        &mut self,
+        job: &BlockSource,
+        text: &mut Vec<u8>,
+        target: usize,
+    ) -> Result<(), EngineError> {
         let Stage::Open(source) = &mut self.stage else { return Ok(()) };
-        let ended = match &mut source.decompressor {
+        let ended = match source.inflater {
             None => source.read(job, text, &self.name).await.map(|()| source.object_ended),
-            Some(_) => source.inflate(job, text, &self.name).await,
+            Some(_) => source.inflate(job, text, target, &self.name).await,
         };
         let ended = ended.or_else(|e| match e {
             // Nothing behind the damage can be used: where the next item begins is not known.
             EngineError::Damaged { .. } => {
                 self.is_cut = true;
                 let opened = source.decryptor.as_ref().and_then(Decryptor::opened);
-                let packed = source.packed.len() as u64;
+                let packed = source.inflater.as_ref().map_or(0, |inflater| inflater.packed.len() as u64);
                 let lost = source.check.as_ref().map(|check| check.unused(opened) + packed);
                 job.cut_off(e, lost).map(|()| true)
             }
@@ -448,7 +476,7 @@ impl Source {
             out.truncate(begin);
         }
         checked?;
-        self.decrypt(out, begin, name)
+        self.decrypt(out, begin, name).await
     }
 
     /// Checks the next bytes as they are stored.
@@ -468,41 +496,53 @@ impl Source {
         Ok(())
     }
 
-    /// Decrypts what is behind `from`.
-    fn decrypt(&mut self, out: &mut Vec<u8>, from: usize, name: &str) -> Result<(), EngineError> {
-        let Some(decryptor) = &mut self.decryptor else { return Ok(()) };
-        decryptor.decrypt(out, from, self.object_ended).map_err(|cause| unframed(name, cause))
+    /// Decrypts what is behind `from`, on the pool.
+    async fn decrypt(&mut self, out: &mut Vec<u8>, from: usize, name: &str) -> Result<(), EngineError> {
+        let Some(mut decryptor) = self.decryptor.take() else { return Ok(()) };
+        let (mut taken, ended) = (mem::take(out), self.object_ended);
+        let decrypted = cpu::run(move || {
+            let result = decryptor.decrypt(&mut taken, from, ended);
+            (decryptor, taken, result)
+        });
+        let (decryptor, taken, result) = decrypted.await?;
+        (self.decryptor, *out) = (Some(decryptor), taken);
+        result.map_err(|cause| unframed(name, cause))
     }
 
-    /// Decompresses some text; true at the end.
+    /// Decompresses some text on the pool; true at the end.
     async fn inflate(
         &mut self,
         job: &BlockSource,
         text: &mut Vec<u8>,
+        target: usize,
         name: &str,
     ) -> Result<bool, EngineError> {
-        if self.used == self.packed.len() && !self.more && !self.object_ended {
-            let mut packed = std::mem::take(&mut self.packed);
-            packed.clear();
-            self.used = 0;
-            let result = self.read(job, &mut packed, name).await;
-            self.packed = packed;
-            result?;
+        let Some(mut inflater) = self.inflater.take() else { return Ok(true) };
+        if inflater.is_dry() && !self.object_ended {
+            inflater.packed.clear();
+            inflater.used = 0;
+            if let Err(e) = self.read(job, &mut inflater.packed, name).await {
+                // What was not used of it is lost.
+                self.inflater = Some(inflater);
+                return Err(e);
+            }
         }
-        let Some(decompressor) = &mut self.decompressor else { return Ok(true) };
-        if self.object_ended && self.used == self.packed.len() && !self.more {
-            if decompressor.finished() {
+        if self.object_ended && inflater.is_dry() {
+            if inflater.decompressor.finished() {
                 return Ok(true);
             }
             let what = "the file ends inside its compressed data".to_owned();
             job.cut_off(EngineError::BadFile { file: name.to_owned(), what }, None)?;
             return Ok(true);
         }
-        let before = text.len();
-        self.used += decompressor
-            .step(&self.packed[self.used..], text, READ)
-            .map_err(|cause| unframed(name, cause))?;
-        self.more = text.len() - before == READ;
+        let mut taken = mem::take(text);
+        let inflated = cpu::run(move || {
+            let result = inflater.inflate(&mut taken, target);
+            (inflater, taken, result)
+        });
+        let (inflater, taken, result) = inflated.await?;
+        (self.inflater, *text) = (Some(inflater), taken);
+        result.map_err(|cause| unframed(name, cause))?;
         Ok(false)
     }
 }

@@ -1,4 +1,4 @@
-//! Faults that tests inject into workers. Without the feature `faults`, as in a program that is shipped, there are none.
+//! Faults that tests inject into workers, and steps at which they end the process. Without the feature `faults`, as in a program that is shipped, there are none.
 
 use crate::backup::BackupRun;
 use crate::files::FileTask;
@@ -10,7 +10,20 @@ mod injected {
     use std::fmt;
     use std::sync::Arc;
 
+    use std::sync::Once;
+
+    use fail::{FailScenario, fail_point};
+
     use super::{BackupRun, Batch, ChainRestore, FileTask};
+
+    /// A step has been done. `FAILPOINTS=STEP=return` in the environment ends the process here, as a crash does; with
+    /// `STEP=2*off->return` the third time.
+    pub(crate) fn done(step: &str) {
+        static SETUP: Once = Once::new();
+        // Until the end of the process.
+        SETUP.call_once(|| std::mem::forget(FailScenario::setup()));
+        fail_point!(step, |_| std::process::abort());
+    }
 
     /// What a worker is about to do.
     #[derive(Clone, Copy, Debug)]
@@ -56,12 +69,17 @@ mod injected {
 }
 
 #[cfg(feature = "faults")]
+pub(crate) use injected::done;
+#[cfg(feature = "faults")]
 pub use injected::{Fault, FaultPoint};
 
 #[cfg(not(feature = "faults"))]
 #[expect(clippy::unused_self, reason = "the shape of the ones that strike")]
 mod none {
     use super::{BackupRun, Batch, ChainRestore, FileTask};
+
+    #[inline]
+    pub(crate) fn done(_: &str) {}
 
     impl BackupRun {
         #[inline]
@@ -73,3 +91,6 @@ mod none {
         pub(crate) fn strike(&self, _: &FileTask) {}
     }
 }
+
+#[cfg(not(feature = "faults"))]
+pub(crate) use none::done;

@@ -12,6 +12,7 @@ use chrono::{DateTime, Utc};
 use crate::checkpoint::{CHECKPOINTS, Checkpoint, RunOptions, Step, start_text};
 use crate::claim::{LEFTOVER, Owner, Standing, claim_name, claim_number, latest_claim, look};
 use crate::error::EngineError;
+use crate::fault::done;
 use crate::files::is_data;
 use crate::manifest::{FileEntry, MANIFEST_FILE, Manifest, is_manifest, seal};
 use crate::metadata::{METADATA_FILE, Metadata};
@@ -107,6 +108,7 @@ impl RunFolder {
         let purpose = format!("a backup that began at {} is being written here", created.to_rfc3339());
         let claim = OwnClaim::make(storage, paths, &purpose, &plan.owner).await?;
         let claim = claim.ok_or_else(|| EngineError::Claimed { folder: place(&**storage, path) })?;
+        done("claim-put");
         let folder = Self {
             storage: Arc::clone(storage),
             path: path.clone(),
@@ -187,6 +189,7 @@ impl RunFolder {
         let _publishing = self.publishing.lock().await;
         let text = start_text(&self.run, options, key)?;
         self.put_new(&format!("{CHECKPOINTS}/0.json"), text.as_bytes()).await?;
+        done("run-described");
         self.next_step.store(1, Relaxed);
         Ok(())
     }
@@ -197,6 +200,7 @@ impl RunFolder {
         let number = self.next_step.load(Relaxed);
         self.claim.check().await?;
         self.put_new(&format!("{CHECKPOINTS}/{number}.json"), seal(step, key)?.as_bytes()).await?;
+        done("checkpoint-put");
         self.next_step.store(number + 1, Relaxed);
         Ok(())
     }
@@ -284,13 +288,17 @@ impl RunFolder {
             self.put_new(name, bytes).await?;
         }
         self.put_new(MANIFEST_FILE, sealed.as_bytes()).await?;
+        done("manifest-put");
         let yaml = Manifest::metadata_text(&manifest.metadata, sealed.as_bytes());
         self.put_new(METADATA_FILE, yaml.as_bytes()).await?;
+        done("metadata-put");
         self.claim.end().await;
         // The backup is whole with them too.
         let _ = self.storage.delete_prefix(&join(&self.path, CHECKPOINTS)?).await;
+        done("checkpoints-deleted");
         for number in 1..=self.generation() {
             let _ = self.storage.delete_prefix(&join(&self.path, &claim_name(number))?).await;
+            done("claim-deleted");
         }
         Ok(())
     }

@@ -26,6 +26,7 @@ pub mod catalog;
 mod checkpoint;
 mod claim;
 mod claimant;
+mod cpu;
 mod cursors;
 mod decided;
 mod documents;

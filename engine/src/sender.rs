@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::answered::RowBatch;
 use crate::decided::{DigestCollector, key_of};
 use crate::error::{EngineError, with_remedy};
+use crate::fault::done;
 use crate::limits::RestoreLimits;
 use crate::outcome::Outcome;
 use crate::progress::{RestoreProgress, RestoreSnapshot};
@@ -205,6 +206,7 @@ impl SendJob {
             refuse_all(&batch.rows, results);
             Ok(())
         };
+        done("batch-sent");
         let is_first = attempts == 0;
         let is_answered = node.is_some() && sent.is_ok();
         let mut cause = match sent {

@@ -1,16 +1,19 @@
 //! File writers: from blocks of text to the files of a backup.
 
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use abs_asb::{Encoder, EncryptionKey, FileOrigin, FrameWriter, Version};
+use abs_asb::{Encoder, EncryptionKey, FileOrigin, FrameError, FrameWriter, Version};
 use abs_config::FileHash;
 use abs_storage::{ObjectPath, ObjectWriter};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::cpu;
 use crate::error::EngineError;
+use crate::fault::done;
 use crate::folder::RunFolder;
 use crate::limiter::limit;
 use crate::limits::BackupLimits;
@@ -65,8 +68,10 @@ impl WriteJob {
             .join(&name)
             .map_err(|e| EngineError::Plan(format!("the namespace makes no file name: {e}")))?;
         let origin = FileOrigin { run: self.folder.run(), name: &name };
-        let frame = FrameWriter::new(self.compression, self.encryption.as_ref(), origin)
-            .map_err(|cause| EngineError::Frame { file: path.to_string(), cause })?;
+        let is_plain = self.compression.is_none() && self.encryption.is_none();
+        let frame = (!is_plain).then(|| FrameWriter::new(self.compression, self.encryption.as_ref(), origin));
+        let frame =
+            frame.transpose().map_err(|cause| EngineError::Frame { file: path.to_string(), cause })?;
         let mut header = Vec::with_capacity(64);
         self.encoder.header(version, first, &mut header);
         let created = self.outcome.in_time(self.folder.storage.create(&path)).await;
@@ -112,7 +117,8 @@ pub(crate) struct AsbFile {
     epoch: u64,
     path: ObjectPath,
     object: Box<dyn ObjectWriter>,
-    frame: FrameWriter,
+    /// Compresses and encrypts; none of a plain file, and after a panic in it, which ends the file.
+    frame: Option<FrameWriter>,
     /// The first lines, until the first block goes out behind them.
     header: Option<Vec<u8>>,
     written: u64,
@@ -126,8 +132,25 @@ impl AsbFile {
         if let Some(header) = self.header.take() {
             text.splice(..0, header);
         }
-        self.frame.seal(text).map_err(|cause| EngineError::Frame { file: self.path.to_string(), cause })?;
+        self.pack(text, FrameWriter::seal).await?;
         self.store(text).await
+    }
+
+    /// Compresses and encrypts on the pool, unless the file is plain.
+    async fn pack(
+        &mut self,
+        text: &mut Vec<u8>,
+        work: impl FnOnce(&mut FrameWriter, &mut Vec<u8>) -> Result<(), FrameError> + Send + 'static,
+    ) -> Result<(), EngineError> {
+        let Some(mut frame) = self.frame.take() else { return Ok(()) };
+        let mut block = mem::take(text);
+        let packed = cpu::run(move || {
+            let result = work(&mut frame, &mut block);
+            (frame, block, result)
+        });
+        let (frame, block, result) = packed.await?;
+        (self.frame, *text) = (Some(frame), block);
+        result.map_err(|cause| EngineError::Frame { file: self.path.to_string(), cause })
     }
 
     async fn store(&mut self, bytes: &mut Vec<u8>) -> Result<(), EngineError> {
@@ -159,6 +182,7 @@ impl AsbFile {
         let mut commit = tokio::spawn(object.commit());
         if let Some(committed) = job.outcome.in_time(&mut commit).await {
             committed.map_err(|e| EngineError::Worker(e.to_string()))??;
+            done("file-sealed");
             let entry = FileEntry::new(path.name().to_owned(), written, records, sums.finish());
             job.folder.seal(epoch, entry);
             return Ok(());
@@ -179,16 +203,15 @@ impl AsbFile {
             self.append(&mut text).await?;
             text.clear();
         }
-        self.frame
-            .finish(&mut text)
-            .map_err(|cause| EngineError::Frame { file: self.path.to_string(), cause })?;
+        self.pack(&mut text, FrameWriter::finish).await?;
         self.store(&mut text).await
     }
 
     /// True when `more` bytes would take the file beyond the limit. A file has at least one block.
     fn is_full(&self, more: usize) -> bool {
         let limit = self.job.file_limit;
-        limit > 0 && self.header.is_none() && self.written + self.frame.outstanding(more as u64) > limit
+        let more = self.frame.as_ref().map_or(more as u64, |frame| frame.outstanding(more as u64));
+        limit > 0 && self.header.is_none() && self.written + more > limit
     }
 }
 

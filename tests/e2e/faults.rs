@@ -8,6 +8,7 @@ mod kill;
 mod nodes;
 mod restore;
 mod scan;
+mod steps;
 mod stop;
 
 use std::fmt;
