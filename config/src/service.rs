@@ -353,8 +353,8 @@ mod tests {
         assert_eq!(lines[..expected.len()], expected.map(|line| format!("service.{line}")));
         assert!(lines[13].starts_with("service.backup.schedule-timezone: \"Mars\""), "{lines:?}");
         assert_eq!(lines[14], "service.shutdown-grace: must be at least 0, not -1");
-        assert_eq!(lines[15], "service.lease: must be at least 1000, not 999");
-        assert!(lines[16].starts_with("service.state-dir: must be a clean path"), "{lines:?}");
+        assert!(lines[15].starts_with("service.state-dir: must be a clean path"), "{lines:?}");
+        assert_eq!(lines[16], "service.lease: must be at least 1000, not 999");
         assert_eq!(lines[17], "service.restore-resume-within: must be at least 0, not -1");
     }
 
