@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use super::load;
 use crate::raw::{self, Raw, blob};
-use crate::support::{Outcome, Server, abs, golden};
+use crate::support::{Outcome, Server, abs, golden, python};
 
 /// Runs `abs verify` of a folder.
 fn verify(folder: &Path, options: &[&str]) -> Outcome {
@@ -53,6 +54,29 @@ fn a_backup_is_whole() {
         let outcome = verify(&at(name), options).fails(2, &["1 backup not verifiable"]);
         assert!(outcome.stdout.contains(line), "{outcome:?}");
     }
+}
+
+/// Protects: an independent implementation of docs/FORMAT.md (`tests/e2e/python/manifest.py`) finds the authentication code, the
+/// checksums and the hashes of a manifest right, and a change of one number wrong.
+#[test]
+fn another_implementation_checks_the_manifest() {
+    let server = Server::start(1);
+    load(&server, 100);
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path().join("b");
+    let encryption = ["--encrypt", "aes256", "--encryption-key-file", &key(), "--file-hash", "sha256"];
+    server.backup(&folder, &encryption).ok();
+    // The AES key of test-key.b64, as docs/FORMAT.md has it.
+    let aes_key = "f7d7f98079cf84cea99a3b49c977f7c6fb9bd211e5ae87e0fb857a2ce3b31493";
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/python/manifest.py");
+    let check = || Command::new(python()).arg(&script).arg(&folder).arg(aes_key).output().unwrap();
+    let output = check();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.stdout, b"100\n");
+    let manifest = fs::read_to_string(folder.join("manifest.json")).unwrap();
+    fs::write(folder.join("manifest.json"), manifest.replacen("\"records\":", "\"records\":1", 1)).unwrap();
+    let output = check();
+    assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("mac"));
 }
 
 /// Protects: each damaged file is named in one line; a quick look finds what is missing or has another size.
