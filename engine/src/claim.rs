@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use abs_storage::{Listing, ObjectInfo, ObjectPath, Storage, StorageError};
 use rustix::time::{ClockId, clock_gettime};
+use tokio::time::sleep;
 
 use crate::claimant::{Claimant, Life};
 use crate::own_claim::is_in_use;
@@ -180,6 +181,26 @@ pub(crate) async fn look(
         Some((number, claim)) => read_claim(storage, &claim.path).await?.map(|text| (number, text)),
     };
     Ok((listing, claim))
+}
+
+/// Whether nothing stands for a claim, or a mark, any more. Waits while that is not known.
+pub(crate) async fn is_free(
+    storage: &dyn Storage,
+    path: &ObjectPath,
+    owner: &Owner,
+) -> Result<bool, StorageError> {
+    let mut before = None;
+    while let Some(text) = read_claim(storage, path).await? {
+        match owner.assess(&text) {
+            Standing::Free | Standing::LeftOver => break,
+            Standing::Observed(left) if before.as_ref().is_none_or(|before| *before == text) => {
+                before = Some(text);
+                sleep(left).await;
+            }
+            Standing::Observed(_) | Standing::Held => return Ok(false),
+        }
+    }
+    Ok(true)
 }
 
 /// What a claim says; none when it is gone.

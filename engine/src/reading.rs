@@ -4,9 +4,8 @@
 use std::sync::Arc;
 
 use abs_storage::{ObjectPath, Storage, StorageError};
-use tokio::time::sleep;
 
-use crate::claim::{Owner, Standing, read_claim};
+use crate::claim::{Owner, is_free};
 use crate::error::EngineError;
 use crate::folder::{join, place, random_id};
 use crate::own_claim::{ClaimPaths, OwnClaim};
@@ -61,20 +60,11 @@ impl ReadMarks {
         let mark = OwnClaim::make(storage, paths, "this backup is being read", owner).await?;
         self.marks.extend(mark);
         let deleting = join(folder, DELETING_FILE)?;
-        let mut before: Option<String> = None;
-        while let Some(text) = read_claim(&**storage, &deleting).await? {
-            match owner.assess(&text) {
-                Standing::Free | Standing::LeftOver => break,
-                Standing::Observed(left) if before.as_ref().is_none_or(|before| *before == text) => {
-                    before = Some(text);
-                    sleep(left).await;
-                }
-                Standing::Observed(_) | Standing::Held => {
-                    return Err(EngineError::Deleting { folder: place(&**storage, folder) });
-                }
-            }
+        if is_free(&**storage, &deleting, owner).await? {
+            Ok(())
+        } else {
+            Err(EngineError::Deleting { folder: place(&**storage, folder) })
         }
-        Ok(())
     }
 
     /// Takes the marks away. One that stays, because the storage fails, is passed over when its lease has passed.

@@ -14,7 +14,7 @@ use super::chain::chain_to;
 use super::pins::{PIN_FILE, pinned};
 use super::{Backup, BackupKind, Catalog, CatalogError, Moment, Result};
 use crate::METADATA_FILE;
-use crate::claim::{Standing, read_claim};
+use crate::claim::is_free;
 use crate::own_claim::{ClaimPaths, OwnClaim};
 use crate::reading::{DELETING_FILE, is_reading_mark};
 
@@ -142,10 +142,7 @@ impl Catalog {
             if name == PIN_FILE {
                 return Err(CatalogError::Pinned { run: run.clone() });
             }
-            if is_reading_mark(name)
-                && let Some(text) = read_claim(&**self.storage(), &object.path).await?
-                && !matches!(self.owner().assess(&text), Standing::Free | Standing::LeftOver)
-            {
+            if is_reading_mark(name) && !is_free(&**self.storage(), &object.path, self.owner()).await? {
                 return Err(CatalogError::InUse { run: run.clone() });
             }
         }
@@ -156,8 +153,7 @@ impl Catalog {
     pub(super) async fn is_being_deleted(&self, run: &ObjectPath) -> Result<bool> {
         for object in self.storage().list(run, true).await?.objects {
             if object.path.name() == DELETING_FILE
-                && let Some(text) = read_claim(&**self.storage(), &object.path).await?
-                && !matches!(self.owner().assess(&text), Standing::Free | Standing::LeftOver)
+                && !is_free(&**self.storage(), &object.path, self.owner()).await?
             {
                 return Ok(true);
             }
