@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use abs_storage::{InvalidPath, ObjectPath, Storage, StorageError};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use crate::claim::{BEAT, Owner, claim_name, read_claim, uptime};
 use crate::claimant::Claimant;
@@ -138,17 +138,13 @@ impl OwnClaim {
     /// Writes the next value of the counter; false when there is to be no more.
     async fn beat(&self) -> bool {
         let mut state = self.state.lock().await;
-        // A storage that fails may answer again: before the next commit that is looked at.
-        let _ = timeout(self.lease / 4, async {
-            match *state {
-                ClaimState::Renewed { beat, at } if self.is_recent(at) => {
-                    self.write(&mut state, beat + 1).await
-                }
-                ClaimState::Renewed { .. } => self.renew(&mut state).await,
-                ClaimState::Lost | ClaimState::Ended => Ok(()),
-            }
-        })
-        .await;
+        // A storage that fails may answer again: before the next commit that is looked at. A write is awaited to its end, because
+        // one that is given up may still happen after the claim was deleted.
+        let _ = match *state {
+            ClaimState::Renewed { beat, at } if self.is_recent(at) => self.write(&mut state, beat + 1).await,
+            ClaimState::Renewed { .. } => self.renew(&mut state).await,
+            ClaimState::Lost | ClaimState::Ended => Ok(()),
+        };
         matches!(*state, ClaimState::Renewed { .. })
     }
 

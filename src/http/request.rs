@@ -53,6 +53,19 @@ impl Query {
         }
     }
 
+    /// Refuses parameters of other names than these: a request that deletes must not be mistaken.
+    pub fn only(&self, names: &[&str]) -> Result<(), Failure> {
+        match self.0.iter().find(|(key, _)| !names.contains(&key.as_str())) {
+            Some((key, _)) => {
+                let known = names.join(" and ");
+                Err(Failure::bad_request(format_args!(
+                    "{key}: is no parameter of this request: there are {known}"
+                )))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// A parameter that says itself what is wrong with it.
     pub fn value<T>(&self, name: &str) -> Result<Option<T>, Failure>
     where

@@ -86,6 +86,7 @@ async fn delete(
 ) -> Result<HttpResponse, Failure> {
     let (routine, timestamp) = path.into_inner();
     let timestamp = request::milliseconds("timestamp", &timestamp)?;
+    query.only(&["cascade", "dry-run"])?;
     let cascade = query.value("cascade")?.unwrap_or(false);
     let dry_run = query.value("dry-run")?.unwrap_or(false);
     let runs = api.ask(DeleteBackup { routine, timestamp, cascade, dry_run }).await??;

@@ -110,7 +110,10 @@ impl Handler<Pin> for RoutineActor {
     fn handle(&mut self, Pin { created, pinned }: Pin, _: &mut Self::Context) -> Self::Result {
         let catalog = self.shared.catalogs.of(&self.settings.storage);
         let (routine, log) = (self.settings.name.clone(), self.log.clone());
+        let lock = self.shared.readers.of(&self.settings.name);
         let changed = self.shared.runtime.spawn(async move {
+            // Neither retention nor a deletion decides meanwhile.
+            let _reading = lock.read_owned().await;
             let runs = if pinned {
                 catalog.pin(&routine, created).await?
             } else {
@@ -121,11 +124,15 @@ impl Handler<Pin> for RoutineActor {
             }
             Ok::<_, CatalogError>(!runs.is_empty())
         });
-        Box::pin(changed.into_actor(self).map(move |changed, actor, _| match changed {
-            Ok(Ok(true)) => Ok(()),
-            Ok(Ok(false)) => Err(actor.not_found(created)),
-            Ok(Err(e)) => Err(refusal(&e)),
-            Err(e) => Err(RequestError::Failed(e.to_string())),
+        Box::pin(changed.into_actor(self).map(move |changed, actor, context| {
+            // Retention may have found the lock taken.
+            context.notify(ApplyRetention);
+            match changed {
+                Ok(Ok(true)) => Ok(()),
+                Ok(Ok(false)) => Err(actor.not_found(created)),
+                Ok(Err(e)) => Err(refusal(&e)),
+                Err(e) => Err(RequestError::Failed(e.to_string())),
+            }
         }))
     }
 }

@@ -15,7 +15,7 @@ use crate::checkpoint::CHECKPOINTS;
 
 impl Catalog {
     /// Deletes what the policy keeps no longer (see [`expired`]), and what an earlier deletion or a failed run left
-    /// behind that is older than the oldest full backup kept and that nobody claims. Returns the folders of the runs that are gone.
+    /// behind: deletions that were interrupted, and what is older than the oldest full backup kept and that nobody claims. Returns the folders of the runs that are gone.
     ///
     /// What a pin keeps, or another process reads, stays. A run that holds one of the paths `in_use`, or lies in one, is left alone: name the keys of backups that are
     /// being restored and the folders of runs that go on. So is one with a backup that cannot be read, and every
@@ -68,9 +68,9 @@ impl Catalog {
         let oldest = kept.map(|full| full.created).min();
         let mut leftovers = Vec::new();
         for bare in fulls.bare.iter().chain(&incrementals.bare) {
-            let Bare { folder: RunFolder { path, created }, claims } = bare;
+            let Bare { folder: RunFolder { path, created }, claims, is_deleted } = bare;
             let old = created.zip(oldest).is_some_and(|(created, oldest)| created < oldest);
-            if old && !is_used(path, in_use) && self.are_free(claims).await? {
+            if (old || *is_deleted) && !is_used(path, in_use) && self.are_free(claims).await? {
                 leftovers.push(path.clone());
             }
         }

@@ -46,12 +46,20 @@ impl Catalog {
         let at_time = |backup: &&Backup| backup.created == created;
         let mut going: Vec<&Backup> =
             fulls.backups.iter().chain(&incrementals.backups).chain(&suspects).filter(at_time).collect();
-        // Also one that cannot be read.
+        // Also one that cannot be read, or whose deletion was interrupted.
         let unreadable = fulls.unreadable.iter().chain(&incrementals.unreadable);
         let mut runs: BTreeSet<_> = unreadable
             .filter(|other| other.created == Some(created))
             .map(|other| (created, other.run.clone()))
             .collect();
+        for kind in BackupKind::ALL {
+            let mut folders = self.folders(routine, kind).await?;
+            folders.retain(|folder| folder.created == Some(created));
+            let bare = self.read(routine, kind, folders).await.bare;
+            runs.extend(
+                bare.into_iter().filter(|bare| bare.is_deleted).map(|bare| (created, bare.folder.path)),
+            );
+        }
         let mut dependents = Vec::new();
         // By time, so what builds on one that builds on the first is found, too.
         for backup in &incrementals.backups {
@@ -149,9 +157,13 @@ impl Catalog {
         Ok(())
     }
 
-    /// Whether a run is being deleted.
+    /// Whether a run is being deleted, or was.
     pub(super) async fn is_being_deleted(&self, run: &ObjectPath) -> Result<bool> {
-        for object in self.storage().list(run, true).await?.objects {
+        let objects = self.storage().list(run, true).await?.objects;
+        if objects.iter().all(|object| object.path.name() != METADATA_FILE) {
+            return Ok(true);
+        }
+        for object in objects {
             if object.path.name() == DELETING_FILE
                 && !is_free(&**self.storage(), &object.path, self.owner()).await?
             {
@@ -266,5 +278,25 @@ mod tests {
         drop(reading);
         delete(&place, 15).await.unwrap();
         assert!(!place.exists(run(Incremental, 15).as_str()));
+    }
+
+    /// Protects: a deletion that was interrupted is finished, by the next retention or when it is asked for again.
+    #[tokio::test]
+    async fn an_interrupted_deletion_is_finished() {
+        use abs_config::Retention;
+        let place = place();
+        for minute in [10, 15] {
+            let kind = if minute == 10 { Full } else { Incremental };
+            let folder = run(kind, minute).join("data/test").unwrap();
+            place.write(&format!("{folder}/{DELETING_FILE}"), "this backup is being deleted");
+            std::fs::remove_file(place.file(&format!("{folder}/{METADATA_FILE}"))).unwrap();
+        }
+        assert_eq!(plan(&place, 15, false).await.unwrap(), [run(Incremental, 15)]);
+        delete(&place, 15).await.unwrap();
+        assert!(!place.exists(run(Incremental, 15).as_str()));
+        let retention = Retention { full: Some(1), incremental: None };
+        let deleted = place.catalog.apply_retention("r", retention, &[]).await.unwrap();
+        assert_eq!(deleted, [run(Full, 10)]);
+        assert!(place.exists(run(Full, 0).as_str()));
     }
 }

@@ -18,6 +18,7 @@ use super::pins::PIN_FILE;
 use super::suspects::{MARK_FILE, is_dated_later};
 use super::{Backup, BackupKind, Listed, Result, Unreadable};
 use crate::claim::{Owner, claim_number};
+use crate::reading::DELETING_FILE;
 use crate::{METADATA_FILE, Metadata};
 
 /// How many requests are under way at once.
@@ -91,6 +92,8 @@ pub(super) struct Bare {
     pub folder: RunFolder,
     /// The claims of those who write there, or did.
     pub claims: Vec<ObjectInfo>,
+    /// Whether its deletion was begun.
+    pub is_deleted: bool,
 }
 
 /// What stands in the folder of a run beside its backups.
@@ -294,9 +297,10 @@ impl Catalog {
                     let (known, new) = self.recall(&folder.path, files);
                     let marks = Marks::of(&others);
                     if known.is_empty() && new.is_empty() {
+                        let is_deleted = others.iter().any(|file| file.path.name() == DELETING_FILE);
                         let claims =
                             others.into_iter().filter(|file| claim_number(file.path.name()).is_some());
-                        found.bare.push(Bare { claims: claims.collect(), folder });
+                        found.bare.push(Bare { claims: claims.collect(), folder, is_deleted });
                         continue;
                     }
                     backups

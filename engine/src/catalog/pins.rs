@@ -20,7 +20,7 @@ impl Catalog {
             format!("pinned at {}: delete this object to let the backup go\n", Utc::now().to_rfc3339());
         for run in &runs {
             self.storage().put(&run.join(PIN_FILE)?, text.as_bytes()).await?;
-            // Whichever comes second sees the other.
+            // Whichever comes second sees the other; a deletion that has ended has left nothing to pin.
             if self.is_being_deleted(run).await? {
                 self.storage().delete_prefix(&run.join(PIN_FILE)?).await?;
                 return Err(CatalogError::Deleting { run: run.clone() });

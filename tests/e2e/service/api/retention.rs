@@ -66,4 +66,5 @@ fn a_backup_is_deleted_unless_it_is_needed(place: Place) {
     service.delete("/v1/backups/run/other/1").refuses(404, &["routine other not found"]);
     service.delete("/v1/backups/run/routine/x").refuses(400, &["timestamp"]);
     service.delete(&format!("{}?cascade=perhaps", of(&second, "run"))).refuses(400, &["cascade"]);
+    service.delete(&format!("{}?dryrun=true", of(&second, "run"))).refuses(400, &["dryrun", "dry-run"]);
 }
