@@ -48,7 +48,6 @@ pub(crate) mod testing;
 
 pub use backup::{Backup, CatalogError, Listed, Moment, Unreadable};
 pub use chain::{Base, Chain, ChainError, ChainTraits, Foundation, Foundations, FullDue};
-pub use deletion::Deletion;
 pub use layout::{BackupKind, namespace_folder, run_folder};
 pub use listing::Catalog;
 pub use pins::PIN_FILE;

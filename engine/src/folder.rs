@@ -452,8 +452,7 @@ pub async fn observe_claim(
 ///
 /// # Errors
 /// There is none, its process still writes it or cannot be known to have ended (which may take a lease), or the plan is for
-/// something else. Or it is
-/// whole: then what its process had no time to delete is deleted.
+/// something else. Or it is whole: then what its process had no time to delete is deleted.
 pub async fn find_unfinished(
     storage: &Arc<dyn Storage>,
     folder: &ObjectPath,

@@ -23,7 +23,7 @@ const DOCUMENT: usize = 1 << 20;
 /// The largest whole configuration, in bytes.
 const CONFIGURATION: usize = 8 << 20;
 
-/// The parameters of a query. Unknown ones are ignored, as in the reference.
+/// The parameters of a query. Unknown ones are ignored, as in the reference, unless [`only`](Self::only) refuses them.
 #[derive(Debug)]
 pub struct Query(Vec<(String, String)>);
 
@@ -97,11 +97,18 @@ impl Query {
 }
 
 /// A time of a parameter: milliseconds since 1970.
-pub fn milliseconds(name: &str, text: &str) -> Result<i64, Failure> {
+fn milliseconds(name: &str, text: &str) -> Result<i64, Failure> {
     whole_number(text).ok_or_else(|| {
         let reason = "is not a time in milliseconds since 1970, as 1704110400000";
         Failure::bad_request(format_args!("{name}: {text:?} {reason}"))
     })
+}
+
+/// The routine and the time of a run in a path: milliseconds since 1970.
+pub fn run(path: web::Path<(String, String)>) -> Result<(String, i64), Failure> {
+    let (routine, timestamp) = path.into_inner();
+    let timestamp = milliseconds("timestamp", &timestamp)?;
+    Ok((routine, timestamp))
 }
 
 /// A number of at most 63 bits, in digits alone.

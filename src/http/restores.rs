@@ -395,8 +395,7 @@ async fn configuration(
     api: web::Data<Api>,
     path: web::Path<(String, String)>,
 ) -> Result<HttpResponse, Failure> {
-    let (routine, timestamp) = path.into_inner();
-    let timestamp = request::milliseconds("timestamp", &timestamp)?;
+    let (routine, timestamp) = request::run(path)?;
     let files = api.ask(GetClusterConfiguration { routine: routine.clone(), timestamp }).await??;
     let archive = zip(&files).map_err(|error| {
         Failure::new(

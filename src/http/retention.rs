@@ -73,8 +73,7 @@ async fn pin(
     api: web::Data<Api>,
     path: web::Path<(String, String)>,
 ) -> Result<HttpResponse, Failure> {
-    let (routine, timestamp) = path.into_inner();
-    let timestamp = request::milliseconds("timestamp", &timestamp)?;
+    let (routine, timestamp) = request::run(path)?;
     api.ask(PinBackup { routine, timestamp, pinned }).await??;
     Ok(HttpResponse::Ok().finish())
 }
@@ -84,8 +83,7 @@ async fn delete(
     path: web::Path<(String, String)>,
     query: Query,
 ) -> Result<HttpResponse, Failure> {
-    let (routine, timestamp) = path.into_inner();
-    let timestamp = request::milliseconds("timestamp", &timestamp)?;
+    let (routine, timestamp) = request::run(path)?;
     query.only(&["cascade", "dry-run"])?;
     let cascade = query.value("cascade")?.unwrap_or(false);
     let dry_run = query.value("dry-run")?.unwrap_or(false);

@@ -165,8 +165,7 @@ async fn verify(
     path: web::Path<(String, String)>,
     query: Query,
 ) -> Result<HttpResponse, Failure> {
-    let (routine, timestamp) = path.into_inner();
-    let timestamp = request::milliseconds("timestamp", &timestamp)?;
+    let (routine, timestamp) = request::run(path)?;
     let depth = if query.value("quick")?.unwrap_or(false) { Depth::Quick } else { Depth::Full };
     let (wait, _given_up) = plan_wait(&api);
     let subject = VerifySubject { routine, timestamp, depth };

@@ -161,11 +161,11 @@ impl Handler<Delete> for RoutineActor {
         let (routine, log) = (self.settings.name.clone(), self.log.clone());
         self.deletions += 1;
         let deleted = self.shared.runtime.spawn(async move {
-            let deletion = catalog.plan_deletion(&routine, created, cascade).await?;
+            let runs = catalog.plan_deletion(&routine, created, cascade).await?;
             if dry_run {
-                return Ok(deletion.runs);
+                return Ok(runs);
             }
-            let (deleted, result) = catalog.delete_runs(deletion).await;
+            let (deleted, result) = catalog.delete_runs(runs).await;
             for run in &deleted {
                 info!(log, "deleted, as it was asked for"; "backup" => %run);
             }

@@ -1,4 +1,4 @@
-//! Deleting runs that somebody may read, and one run with what builds on it.
+//! Deleting runs that may be read at the same time, and one run with what builds on it.
 //!
 //! Whatever deletes a run first puts a mark beside each metadata.yaml, then looks for the marks of readers and for a pin;
 //! finding one, it takes its own marks back. A reader puts its mark first, then looks for that of a deletion. So of two that
@@ -18,16 +18,9 @@ use crate::claim::is_free;
 use crate::own_claim::{ClaimPaths, OwnClaim};
 use crate::reading::{DELETING_FILE, is_reading_mark};
 
-/// The runs to delete, the last one that may be built on first.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Deletion {
-    /// Their folders.
-    pub runs: Vec<ObjectPath>,
-}
-
 impl Catalog {
-    /// The runs of `routine` that were begun at `created`, and, with `cascade`, those that build on them; none if there is no
-    /// such run.
+    /// The folders of the runs of `routine` that were begun at `created`, and, with `cascade`, of those that build on them, in
+    /// the order to delete them in; none if there is no such run.
     ///
     /// # Errors
     /// Others build on it, and there is no `cascade`; or a pin holds one of them.
@@ -36,7 +29,7 @@ impl Catalog {
         routine: &str,
         created: DateTime<Utc>,
         cascade: bool,
-    ) -> Result<Deletion> {
+    ) -> Result<Vec<ObjectPath>> {
         let mut fulls = self.list(routine, BackupKind::Full, ..).await?;
         let mut incrementals = self.list(routine, BackupKind::Incremental, ..).await?;
         let mut suspects = Vec::new();
@@ -90,16 +83,16 @@ impl Catalog {
         if let Some((_, run)) = runs.iter().find(|(_, run)| pins.contains(run)) {
             return Err(CatalogError::Pinned { run: run.clone() });
         }
-        Ok(Deletion { runs: runs.into_iter().rev().map(|(_, run)| run).collect() })
+        Ok(runs.into_iter().rev().map(|(_, run)| run).collect())
     }
 
     /// Deletes runs in this order; returns the folders of those that are gone.
     ///
     /// # Errors
-    /// Somebody reads one, or it is pinned: it and those after it stay.
-    pub async fn delete_runs(&self, deletion: Deletion) -> (Vec<ObjectPath>, Result<()>) {
+    /// One is being read, or is pinned: it and those after it stay.
+    pub async fn delete_runs(&self, runs: Vec<ObjectPath>) -> (Vec<ObjectPath>, Result<()>) {
         let mut deleted = Vec::new();
-        for run in deletion.runs {
+        for run in runs {
             match self.delete_run(&run).await {
                 Ok(()) => deleted.push(run),
                 Err(e) => return (deleted, Err(e)),
@@ -108,7 +101,7 @@ impl Catalog {
         (deleted, Ok(()))
     }
 
-    /// Deletes a run, unless somebody reads it, or it is pinned.
+    /// Deletes a run, unless it is being read, or is pinned.
     pub(super) async fn delete_run(&self, run: &ObjectPath) -> Result<()> {
         let marks = self.mark_deleting(run).await?;
         match self.check_unused(run).await {
@@ -197,12 +190,12 @@ mod tests {
     }
 
     async fn plan(place: &Place, minute: i64, cascade: bool) -> Result<Vec<ObjectPath>> {
-        Ok(place.catalog.plan_deletion("r", at(minute), cascade).await?.runs)
+        place.catalog.plan_deletion("r", at(minute), cascade).await
     }
 
     async fn delete(place: &Place, minute: i64) -> Result<()> {
-        let deletion = place.catalog.plan_deletion("r", at(minute), true).await?;
-        place.catalog.delete_runs(deletion).await.1
+        let runs = plan(place, minute, true).await?;
+        place.catalog.delete_runs(runs).await.1
     }
 
     /// Protects: a backup that others need to be restored goes with them only, and those go first.

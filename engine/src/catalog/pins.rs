@@ -1,4 +1,4 @@
-//! Pins: runs that are kept, whatever the policy says, until somebody takes the pin away.
+//! Pins: runs that are kept, whatever the policy says, until the pin is taken away.
 //!
 //! A pin is an object in the folder of a run. It holds all that a restore of the run's backups needs.
 

@@ -1,6 +1,6 @@
 //! Files of several parts.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::requests::proxy::{Kind, Proxy, Request};
 use super::{Place, in_every_cloud};
@@ -9,7 +9,7 @@ use crate::raw::{self, Raw, blob};
 use crate::service::api::restores::done;
 use crate::service::api::{held, holds, is_data, request_of, with_policy};
 use crate::service::place::on_every_storage;
-use crate::service::support::{Service, eventually};
+use crate::service::support::{Home, Service, eventually};
 use crate::support::Server;
 
 in_every_cloud!(
@@ -163,11 +163,8 @@ fn a_backup_is_continued_by_another_machine(place: Place) {
     fill(&server);
     let expected = held(&server);
     let home = with_policy(&server, "{parallel: 1, parallel-write: 2, checkpoint-interval: 20}").at(place);
-    let with_lease = |ms: u64| {
-        let text = home.configured().replace("service:\n", &format!("service:\n  lease: {ms}\n"));
-        std::fs::write(home.config(), text).unwrap();
-    };
-    with_lease(3_600_000);
+    let text = home.configured().replace("service:\n", "service:\n  lease: 3600000\n");
+    std::fs::write(home.config(), text).unwrap();
     let service = home.serve();
     hang(&server, &service);
     let there = || home.files().iter().any(|file| file.ends_with("/manifest/1.json"));
@@ -194,17 +191,24 @@ fn a_backup_is_continued_by_another_machine(place: Place) {
     std::fs::remove_dir_all(home.path().join("abs-state")).unwrap();
     server.dev().knobs().refuse_partition(7, false).unwrap();
     let service = home.serve();
+    let backup = whole_at_the_end(&home, &server, &service);
+    service.logs(&["continuing the backup that the end of the service interrupted"]);
+    assert_eq!(backup["record-count"], RECORDS);
+    assert!(held(&server) == expected);
+}
+
+/// Waits until the continued backup is listed and has left nothing else, restores it into the emptied namespace, and returns it.
+#[track_caller]
+fn whole_at_the_end(home: &Home, server: &Server, service: &Service) -> Value {
     let listed = || !service.backups("full", "routine").is_empty();
     eventually(listed).unwrap_or_else(|()| panic!("it does not end:\n{}", service.log()));
-    service.logs(&["continuing the backup that the end of the service interrupted"]);
     let backup = service.backups("full", "routine").remove(0);
-    assert_eq!(backup["record-count"], RECORDS);
     let odd = |name: &&String| name.contains("/manifest/") || name.contains("in-progress");
     eventually(|| home.files().iter().find(odd).is_none()).unwrap_or_else(|()| panic!("{:?}", home.files()));
     assert_eq!(home.raw().delete_unfinished(), 0);
-    empty(&server);
-    done(&service, "full", &request_of(&backup, &json!({})));
-    assert!(held(&server) == expected);
+    empty(server);
+    done(service, "full", &request_of(&backup, &json!({})));
+    backup
 }
 
 /// Protects: a backup whose service was killed, again and again, is continued at the next start from its last checkpoint: it
@@ -233,17 +237,10 @@ fn an_interrupted_backup_is_continued(place: Place) {
         checkpoint(1 + kills);
     }
     server.dev().knobs().refuse_partition(7, false).unwrap();
-    let listed = || !service.backups("full", "routine").is_empty();
-    eventually(listed).unwrap_or_else(|()| panic!("it does not end:\n{}", service.log()));
-    let backup = service.backups("full", "routine").remove(0);
+    let backup = whole_at_the_end(&home, &server, &service);
     assert_eq!(
         (&backup["record-count"], &json!(backup["timestamp"].to_string())),
         (&json!(RECORDS), &json!(begun[0]))
     );
-    let odd = |name: &&String| name.contains("/manifest/") || name.contains("in-progress");
-    eventually(|| home.files().iter().find(odd).is_none()).unwrap_or_else(|()| panic!("{:?}", home.files()));
-    assert_eq!(home.raw().delete_unfinished(), 0);
-    empty(&server);
-    done(&service, "full", &request_of(&backup, &json!({})));
     assert!(held(&server) == expected);
 }
