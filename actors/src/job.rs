@@ -27,7 +27,8 @@
 //! | [`Suspend`] | supervisor | |
 //! | [`GetSnapshot`] | supervisor, routine | a [`JobSnapshot`] |
 //!
-//! The parent is told of the end with [`JobEnded`], whatever happens to the steps or to the actor.
+//! The parent is told of the end with [`JobEnded`], whatever happens to the steps or to the actor. A job whose actor crashes is
+//! continued by its successor, if it has one, and else fails.
 
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
@@ -142,8 +143,8 @@ pub(crate) struct JobActor<J: Job> {
     log: Logger,
     cancel: CancellationToken,
     suspend: CancellationToken,
-    /// An actor that crashes cancels its job: the workers must not continue without it.
-    _cancel_on_crash: DropGuard,
+    /// An actor that crashes suspends or cancels its job: the workers must not continue without it.
+    _stop_on_crash: DropGuard,
     state: JobState<J>,
     pace: Pace,
     /// By name.
@@ -167,25 +168,30 @@ impl<J: Job> JobActor<J> {
         let now = shared.clock.now();
         let pace = Pace::new(job.began().unwrap_or(now), now);
         Self::create(|context| {
+            let successor = job.successor();
+            let stop = if successor.is_some() { suspend.clone() } else { cancel.clone() };
             let steps = Steps {
                 shared: Arc::clone(shared),
                 id,
                 log: log.clone(),
                 cancel: cancel.clone(),
                 suspend: suspend.clone(),
+                has_successor: successor.is_some(),
                 job: context.address(),
             };
             let (work, load) = (job.describe(), job.load());
-            if let Some(work) = &work {
+            if let Some(work) = &work
+                && job.generation() == 1
+            {
                 announce_start(shared, &log, id, work);
             }
-            shared.runtime.spawn(steps::drive(job, work.clone(), steps, parent));
+            shared.runtime.spawn(steps::drive(job, successor, work.clone(), steps, parent));
             Self {
                 shared: Arc::clone(shared),
                 id,
                 work,
                 log,
-                _cancel_on_crash: cancel.clone().drop_guard(),
+                _stop_on_crash: stop.drop_guard(),
                 cancel,
                 suspend,
                 state: JobState::Planning,

@@ -34,6 +34,7 @@ pub(crate) struct Metrics {
     bytes: IntCounterVec,
     records: IntCounterVec,
     restarts: IntCounterVec,
+    job_restarts: IntCounterVec,
     restores: IntCounterVec,
     restores_in_progress: IntGauge,
     restored_bytes: IntCounter,
@@ -119,6 +120,10 @@ impl Metrics {
             records: make.counters("backup_records_total", "Records of successful backups.")?,
             restarts: make.add(IntCounterVec::new(
                 Opts::new("routine_restarts_total", "Restarts of routines that failed.").namespace(PREFIX),
+                ROUTINE,
+            ))?,
+            job_restarts: make.add(IntCounterVec::new(
+                Opts::new("job_restarts_total", "Restarts of backups whose jobs crashed.").namespace(PREFIX),
                 ROUTINE,
             ))?,
             restores: make.add(IntCounterVec::new(
@@ -207,12 +212,18 @@ impl Metrics {
     /// A routine begins: alerts need its series from the start.
     pub(crate) fn routine_added(&self, routine: &str) {
         self.restarts.with_label_values(&[routine]);
+        self.job_restarts.with_label_values(&[routine]);
         self.verify_failures.with_label_values(&[routine]);
     }
 
     /// A routine that had failed was restarted.
     pub(crate) fn routine_restarted(&self, routine: &str) {
         self.restarts.with_label_values(&[routine]).inc();
+    }
+
+    /// A backup of a routine whose job had crashed is continued.
+    pub(crate) fn job_restarted(&self, routine: &str) {
+        self.job_restarts.with_label_values(&[routine]).inc();
     }
 
     /// A restore began.
@@ -240,6 +251,7 @@ impl Metrics {
     /// Forgets a routine that is gone.
     pub(crate) fn forget(&self, routine: &str) {
         let _ = self.restarts.remove_label_values(&[routine]);
+        let _ = self.job_restarts.remove_label_values(&[routine]);
         let _ = self.verified.remove_label_values(&[routine]);
         let _ = self.verify_failures.remove_label_values(&[routine]);
         for kind in [BackupKind::Full, BackupKind::Incremental] {

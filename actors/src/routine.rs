@@ -7,7 +7,7 @@
 //! | [`CancelRuns`] | supervisor | |
 //! | [`GetState`] | supervisor | a [`RoutineState`] |
 //! | [`RunEnded`] | supervisor | |
-//! | [`Adopt`] | supervisor, of each run that goes on when the actor is started | |
+//! | [`Adopt`] | supervisor, of each run that there is when the actor is started, or whose job was restarted | |
 //! | [`ClockSet`] | supervisor | |
 //! | [`ApplyRetention`] | supervisor, when a restore ended; itself, when retention was applied | |
 //! | [`Pin`] | supervisor | |
@@ -86,7 +86,8 @@ pub(crate) struct RunEnded {
     pub result: Arc<BackupResult>,
 }
 
-/// A run that went on while its routine's actor was started again, or is canceled while its routine is added again.
+/// A run that continued while its routine's actor was restarted, that is canceled while its routine is added again, or whose job
+/// crashed and was restarted.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct Adopt {
@@ -372,7 +373,9 @@ impl Handler<Adopt> for RoutineActor {
     fn handle(&mut self, adopted: Adopt, _: &mut Self::Context) {
         let Adopt { id, settings, kind, created, actor } = adopted;
         let folder = folder(&settings, kind, created);
-        self.lane(kind).runs.push(Run { id, actor, folder });
+        let runs = &mut self.lane(kind).runs;
+        runs.retain(|run| run.id != id);
+        runs.push(Run { id, actor, folder });
     }
 }
 

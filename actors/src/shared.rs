@@ -64,9 +64,6 @@ pub(crate) struct Shared {
     look: Mutex<Look>,
     /// Messages that are logged once only and have been logged.
     logged: Mutex<HashSet<String>>,
-    /// What goes wrong in the workers of runs.
-    #[cfg(test)]
-    pub fault: Mutex<Option<abs_engine::Fault>>,
 }
 
 impl Shared {
@@ -95,8 +92,6 @@ impl Shared {
             journal: journal.map(Arc::new),
             last_id: AtomicU64::default(),
             logged: Mutex::default(),
-            #[cfg(test)]
-            fault: Mutex::default(),
         })
     }
 

@@ -18,15 +18,19 @@ pub(crate) struct Backoff {
 impl Backoff {
     /// How long to wait before the next attempt.
     pub(crate) fn next_wait(&mut self) -> Duration {
-        let wait = SHORTEST.saturating_mul(1 << self.attempts.min(16)).min(LONGEST);
         self.attempts += 1;
-        wait
+        wait_after(self.attempts)
     }
 
     /// Begins again with the shortest wait.
     pub(crate) fn reset(&mut self) {
         self.attempts = 0;
     }
+}
+
+/// How long to wait after this many failures, from 1.
+pub(crate) fn wait_after(failures: u32) -> Duration {
+    SHORTEST.saturating_mul(1 << (failures - 1).min(16)).min(LONGEST)
 }
 
 /// The supervision of one actor.

@@ -4,19 +4,19 @@
 //!
 //! | message | from | answer |
 //! |---|---|---|
-//! | [`StartRun`] | a routine | the new job, or why there is none |
+//! | [`StartRun`](crate::routine::StartRun) | a routine | the new job, or why there is none |
+//! | [`RestartRun`](crate::job::backup::RestartRun) | the steps of a run whose job actor crashed | whether another job continues it |
 //! | [`VerifyRuns`](crate::routine::VerifyRuns) | a routine | |
 //! | `ReserveNamespaces` | a restore | whether it may write to them |
-//! | [`JobEnded`] | a job | |
+//! | [`JobEnded`](crate::job::JobEnded) | a job | |
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use abs_config::{RoutineSettings, Verify};
 use abs_engine::Owner;
-use abs_engine::catalog::BackupKind;
-use actix::{Actor, Addr, Arbiter, AsyncContext as _, Context, Handler, MessageResult, System};
+use actix::{Actor, Addr, Arbiter, AsyncContext as _, Context, System};
 use chrono::{DateTime, Utc};
 use slog::{Logger, error, o};
 use tokio::runtime::Handle;
@@ -24,15 +24,10 @@ use tokio::sync::{Mutex, watch};
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::{ConfigSource, Configuration};
-use crate::job::backup::{Backup, RoutineRun};
-use crate::job::{BackupJobActor, JobEnded};
 use crate::journal::Journal;
 use crate::messages::system::{Event, RoutineChange};
 use crate::messages::{JobId, RequestError, RestoreStatus};
-use crate::routine::{
-    Adopt, ApplyRetention, Beginning, ClockSet, Configure, Memory, NoRun, Retire, RoutineActor, RunEnded,
-    StartRun,
-};
+use crate::routine::{Adopt, ApplyRetention, Beginning, ClockSet, Configure, Memory, Retire, RoutineActor};
 use crate::shared::{Jumps, Shared};
 use crate::supervise::{Step, Supervision};
 
@@ -41,6 +36,7 @@ mod config;
 mod jobs;
 mod planner;
 mod restores;
+mod runs;
 mod system;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -332,68 +328,5 @@ impl Actor for SupervisorActor {
         self.adopt_routines(context);
         self.warn_of_missing_namespaces();
         context.run_interval(WATCH, Self::watch);
-    }
-}
-
-impl Handler<StartRun> for SupervisorActor {
-    type Result = MessageResult<StartRun>;
-
-    fn handle(&mut self, start: StartRun, context: &mut Self::Context) -> Self::Result {
-        if self.stopping {
-            return MessageResult(Err(NoRun::Stopping));
-        }
-        let reserved = self.jobs.values().filter_map(|job| match job {
-            Job::Restore { reserved, .. } => reserved.as_ref(),
-            _ => None,
-        });
-        let conflict = reserved
-            .into_iter()
-            .find_map(|reserved| reserved.conflict(&start.settings, &self.shared.clusters));
-        if let Some(namespace) = conflict {
-            return MessageResult(Err(NoRun::Restoring(namespace.to_owned())));
-        }
-        let id = self.shared.new_id();
-        let StartRun { settings, kind, created, continues } = start;
-        if let Some(routine) = self.routines.get_mut(&settings.name) {
-            routine.created = routine.created.max(created);
-        }
-        let (routine, begun) = (settings.name.clone(), self.shared.clock.steady());
-        let log = self.shared.log.new(o!("job" => id.0, "routine" => routine, "type" => kind.as_str()));
-        let run = RoutineRun { settings: Arc::clone(&settings), kind, created, begun, continues };
-        let parent = context.address().recipient();
-        let actor = BackupJobActor::start(&self.shared, id, log, Backup::Run(run), parent);
-        self.add(id, Job::Run { settings, kind, created, actor: actor.clone() });
-        MessageResult(Ok((id, actor)))
-    }
-}
-
-impl Handler<JobEnded<Backup>> for SupervisorActor {
-    type Result = ();
-
-    fn handle(&mut self, JobEnded { id, result }: JobEnded<Backup>, context: &mut Self::Context) {
-        if let Some(Job::SingleBackup { result: place, .. }) = self.jobs.get(&id) {
-            // A job ends once.
-            let _ = place.set(result);
-            return;
-        }
-        let Some(Job::Run { settings, kind, created, .. }) = self.remove(id) else { return };
-        match self.routines.get_mut(&settings.name) {
-            Some(routine) => {
-                let is_new = result.is_kept() && settings.storage == routine.settings.storage;
-                if is_new && kind == BackupKind::Full {
-                    // So that it is not forgotten if the actor has failed, or fails before it hears of this.
-                    let mut memory = routine.memory.lock().unwrap_or_else(PoisonError::into_inner);
-                    memory.retention_due = true;
-                }
-                if is_new && routine.settings.policy.verify == Verify::AfterBackup {
-                    routine.unverified.insert(created);
-                }
-                let ended = RunEnded { id, settings: Arc::clone(&settings), kind, created, result };
-                routine.actor.do_send(ended);
-                self.verify_next(&settings.name, context);
-            }
-            // The routine went while this ran, and the end of the run brought its metrics back.
-            None => self.shared.metrics.forget(&settings.name),
-        }
     }
 }

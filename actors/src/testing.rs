@@ -12,8 +12,8 @@ use abs_cluster::{
     Seed, TTL_NEVER, partition_of,
 };
 use abs_devserver::DevServer;
-use abs_engine::Owner;
 use abs_engine::catalog::BackupKind;
+use abs_engine::{Fault, Owner};
 use actix::dev::ToEnvelope;
 use actix::{Addr, Handler, Message};
 use async_trait::async_trait;
@@ -133,6 +133,16 @@ impl World {
         let events = shared.events.subscribe();
         let supervisor = supervisor::start(Arc::clone(&shared), Some(service)).unwrap();
         Self { dev, cluster, folder, clock, source, shared, supervisor, log, events }
+    }
+
+    /// The storage of the routines, as it describes itself.
+    pub(crate) fn storage(&self) -> String {
+        format!("local folder {}", self.folder.path().display())
+    }
+
+    /// Calls a function in the workers of backups, until the fault is dropped.
+    pub(crate) fn strike_backups(&self, strike: impl Fn() + Send + Sync + 'static) -> Fault {
+        Fault::in_backup("test", &self.storage(), strike)
     }
 
     /// The warnings that were logged with this text.

@@ -64,7 +64,7 @@ pub struct BackupRun {
     pub(crate) outcome: Arc<Outcome>,
     pub(crate) pipe: BlockPipe,
     pub(crate) cursors: Arc<Cursors>,
-    files: Arc<WriteJob>,
+    pub(crate) files: Arc<WriteJob>,
     /// The writers and the checkpoints.
     tasks: Mutex<Option<JoinHandle<()>>>,
     /// There are to be no more checkpoints.
@@ -266,8 +266,12 @@ impl BackupRun {
         self.end().await
     }
 
-    /// Ends a run whose queue is lost, because of `error`; returns the first error. Everything the run wrote is deleted.
+    /// Ends a run whose queue is lost, because of `error`; returns the first error. Everything the run wrote is deleted, unless
+    /// it was suspended: then a last checkpoint is made, which stops the run.
     pub async fn abandon(&self, error: EngineError) -> EngineError {
+        if self.plan.suspend.is_cancelled() {
+            self.outcome.stop.cancelled().await;
+        }
         self.fail(error);
         self.end().await.err().unwrap_or(EngineError::Canceled)
     }

@@ -54,7 +54,7 @@ pub(crate) struct FileKind {
 /// Where files come from, and what is common to them.
 #[derive(Debug)]
 pub(crate) struct BlockSource {
-    storage: Arc<dyn Storage>,
+    pub storage: Arc<dyn Storage>,
     keys: KeyRing,
     bandwidth: Option<Arc<Limiter>>,
     progress: Arc<RestoreProgress>,

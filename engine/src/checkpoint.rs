@@ -318,6 +318,8 @@ impl Checkpointer {
         let is_remote = self.job.folder.storage.is_remote();
         let (mut written, mut since) = (self.amounts(), Instant::now());
         let job = Arc::clone(&self.job);
+        // After a panic in here, too, nothing waits for a checkpoint any more.
+        let stop = job.outcome.stop.clone().drop_guard();
         let over = || async {
             tokio::select! {
                 () = done.cancelled() => {}
@@ -326,7 +328,10 @@ impl Checkpointer {
         };
         loop {
             tokio::select! {
-                () = over() => return,
+                () = over() => {
+                    stop.disarm();
+                    return;
+                }
                 () = suspend.cancelled() => {
                     let made = self.make().await;
                     job.outcome.fail(made.err().unwrap_or(EngineError::Suspended));

@@ -66,7 +66,7 @@ pub use claim::Owner;
 pub use documents::Documents;
 pub use error::EngineError;
 #[cfg(feature = "faults")]
-pub use fault::{Fault, FaultPoint};
+pub use fault::Fault;
 pub use files::{
     FileQueue, FileTask, FileTaskId, FoundBackup, FoundBackups, find_backups, find_metadata, namespace_of,
 };

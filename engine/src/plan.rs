@@ -14,9 +14,6 @@ use crate::catalog::ChainTraits;
 use crate::claim::Owner;
 use crate::keys::KeyRing;
 
-#[cfg(feature = "faults")]
-use crate::fault::Fault;
-
 /// Ten retries over about eleven seconds: long enough for a cluster to re-form after a node left.
 const RETRY: Retry = Retry { base: Duration::from_millis(100), multiplier: 1.5, max_retries: 10 };
 
@@ -106,10 +103,6 @@ pub struct BackupPlan {
     pub total_timeout: Duration,
     /// When to try a partition again.
     pub retry: Retry,
-    /// What goes wrong in the workers.
-    #[cfg(feature = "faults")]
-    #[doc(hidden)]
-    pub fault: Option<Fault>,
 }
 
 impl BackupPlan {
@@ -149,8 +142,6 @@ impl BackupPlan {
             socket_timeout: Duration::from_secs(10),
             total_timeout: Duration::ZERO,
             retry: RETRY,
-            #[cfg(feature = "faults")]
-            fault: None,
         }
     }
 }
@@ -264,10 +255,6 @@ pub struct RestorePlan {
     pub resend: Retry,
     /// The waits after those.
     pub retry: Retry,
-    /// What goes wrong in the workers.
-    #[cfg(feature = "faults")]
-    #[doc(hidden)]
-    pub fault: Option<Fault>,
 }
 
 impl RestorePlan {
@@ -302,8 +289,6 @@ impl RestorePlan {
             encryption: KeyRing::default(),
             resend: RETRY,
             retry: Retry::NEVER,
-            #[cfg(feature = "faults")]
-            fault: None,
         }
     }
 }

@@ -80,9 +80,9 @@ impl RestoreWorker {
     async fn read(&mut self, task: &FileTask) -> Result<(), EngineError> {
         let run = Arc::clone(&self.run);
         let _permit = run.limits.readers.acquire().await.map_err(|_| EngineError::Canceled)?;
-        run.strike(task);
+        run.strike();
         while task.file.next(&run.source, &mut self.block).await? {
-            run.strike(task);
+            run.strike();
             self.rows.tick();
             if !Arc::ptr_eq(&self.map, &run.send.map()) {
                 // Nodes came or went: what was gathered by the old map goes out by it, and is sent again if need be.

@@ -111,7 +111,7 @@ impl Scanner {
         let mut refused = Vec::new();
         let streamed = {
             let _permit = run.limits.scan().await?;
-            run.strike(batch);
+            run.begin_batch(batch);
             self.stream(run, batch, &mut records, &mut refused).await
         };
         let (unfinished, cause) = match streamed {
@@ -125,7 +125,7 @@ impl Scanner {
             Err(e) => return Err(e),
         };
         if self.block.records > 0 {
-            run.strike(batch);
+            run.strike();
             self.hand_over(run, Block::default()).await?;
         }
         if unfinished.is_empty() {
@@ -213,7 +213,7 @@ impl Scanner {
             }
             run.progress.records_read.fetch_add(records, Relaxed);
             *sum += records;
-            run.strike(batch);
+            run.strike();
             if let Some(code) = last {
                 if code == ResultCode::OK {
                     run.cluster.release(node, scan.into_connection());

@@ -6,32 +6,38 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use abs_config::RoutineSettings;
+use abs_config::{OnInterrupt, RoutineSettings};
 use abs_engine::catalog::{BackupKind, Catalog, CatalogError, run_folder};
 use abs_engine::{
-    BackupLimits, BackupPlan, BackupProgress, BackupReport, BackupRun, BackupSnapshot, Batch, BatchEnd,
-    BatchId, EngineError, NamespaceLimits, NodeLoad, PartitionQueue, Scanner,
+    BackupLimits, BackupPlan, BackupProgress, BackupReport, BackupRun, BackupSnapshot, EngineError,
+    NamespaceLimits, NodeLoad,
 };
 use abs_storage::ObjectPath;
+use actix::{Message, Recipient};
 use chrono::{DateTime, Utc};
 use slog::{error, info, warn};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::progress::Amounts;
-use super::{Conclusion, Job, Stage, Steps, Worker};
+use super::{Conclusion, Job, Steps};
 use crate::messages::system::JobWork;
-use crate::messages::{BackupResult, JobEnd, StartBackup};
+use crate::messages::{BackupResult, JobEnd, JobId, StartBackup};
 use crate::metrics::{Outcome, Totals};
 use crate::run_error::RunError;
 
 mod clock;
 mod prepare;
+mod scan;
 
 use prepare::{Place, Step};
+use scan::Scan;
 
 /// How long a canceled run waits until what it left is deleted.
 const REMOVAL: Duration = Duration::from_secs(2);
+
+/// How many jobs a run may have, each after the crash of the one before; when the last one crashes the run fails.
+const MOST_GENERATIONS: u32 = 4;
 
 /// The kind of job that makes backups.
 #[derive(Debug)]
@@ -50,71 +56,20 @@ pub(crate) struct RoutineRun {
     pub created: DateTime<Utc>,
     /// The steady time at `created`, or when it was continued.
     pub begun: Duration,
-    /// It was begun by a process that has ended.
+    /// It was begun by a process that has ended, or by a job that crashed.
     pub continues: bool,
+    /// Of its job.
+    pub generation: u32,
+    /// What starts the job that continues it after another crash.
+    pub parent: Recipient<RestartRun>,
 }
 
-/// The scan of a namespace.
-#[derive(Debug)]
-pub(crate) struct Scan {
-    run: Arc<BackupRun>,
-    queue: PartitionQueue,
-}
-
-impl Stage for Scan {
-    type Batch = Batch;
-    type Done = BatchEnd;
-    type BatchId = BatchId;
-    type Load = NodeLoad;
-    type Worker = ScanWorker;
-
-    fn worker(&self) -> ScanWorker {
-        ScanWorker { run: Arc::clone(&self.run), scanner: Scanner::new() }
-    }
-
-    fn id_of(batch: &Batch) -> BatchId {
-        batch.id()
-    }
-
-    fn next(&mut self, load: &mut NodeLoad) -> Option<Batch> {
-        self.queue.next(load)
-    }
-
-    fn ended(&mut self, load: &mut NodeLoad, done: BatchEnd) {
-        if let Err(e) = self.queue.ended(load, done) {
-            self.run.fail(e);
-        }
-    }
-
-    fn lost(&mut self, load: &mut NodeLoad, id: BatchId) {
-        if let Err(e) = self.queue.lost(load, id) {
-            self.run.fail(e);
-        }
-    }
-
-    fn is_over(&self) -> bool {
-        self.queue.is_over()
-    }
-
-    fn fail(&self, error: EngineError) {
-        self.run.fail(error);
-    }
-}
-
-/// Scans batches of one namespace.
-pub(crate) struct ScanWorker {
-    run: Arc<BackupRun>,
-    scanner: Scanner,
-}
-
-impl Worker for ScanWorker {
-    type Stage = Scan;
-
-    async fn work(&mut self, batch: Batch) -> BatchEnd {
-        self.scanner.scan(&self.run, batch).await
-    }
-
-    async fn finish(self) {}
+/// The actor of a run has crashed: another one is to continue it, with the same id.
+#[derive(Debug, Message)]
+#[rtype(result = "bool")]
+pub(crate) struct RestartRun {
+    pub id: JobId,
+    pub run: RoutineRun,
 }
 
 impl Job for Backup {
@@ -137,6 +92,28 @@ impl Job for Backup {
             Self::Single(_) => None,
             Self::Run(run) => run.settings.policy.max_concurrent_nodes,
         })
+    }
+
+    fn generation(&self) -> u32 {
+        match self {
+            Self::Single(_) => 1,
+            Self::Run(run) => run.generation,
+        }
+    }
+
+    fn successor(&self) -> Option<Self> {
+        let Self::Run(run) = self else { return None };
+        let is_resumed = run.settings.policy.on_interrupt == OnInterrupt::Resume;
+        let generation = run.generation + 1;
+        (is_resumed && generation <= MOST_GENERATIONS)
+            .then(|| Self::Run(RoutineRun { continues: true, generation, ..run.clone() }))
+    }
+
+    async fn succeed(self, id: JobId) -> bool {
+        match self {
+            Self::Single(_) => false,
+            Self::Run(run) => run.parent.clone().send(RestartRun { id, run }).await.unwrap_or(false),
+        }
     }
 
     async fn run(self, steps: &Steps<Self>) -> Conclusion<BackupReport> {
@@ -187,7 +164,7 @@ async fn single(start: StartBackup, steps: &Steps<Backup>) -> Result<BackupRepor
     // The bound for a backup that builds on this one.
     if plan.cluster_time.is_none() && !plan.no_records {
         let read = timeout(plan.socket_timeout, cluster.time(&plan.namespace));
-        let read = steps.cancel.run_until_cancelled(read).await.ok_or(EngineError::Canceled)?;
+        let read = until_stopped(steps, plan.continues, read).await?;
         plan.cluster_time = read.ok().and_then(Result::ok).flatten();
         if plan.cluster_time.is_none() {
             warn!(steps.log, "the clock of the cluster cannot be read");
@@ -201,6 +178,21 @@ async fn single(start: StartBackup, steps: &Steps<Backup>) -> Result<BackupRepor
         place.discard(steps, &plan).await;
     }
     result
+}
+
+/// Does `work` until the job is canceled or suspended. A run that does not continue another one has nothing yet that could be
+/// continued.
+async fn until_stopped<T>(
+    steps: &Steps<Backup>,
+    continues: bool,
+    work: impl Future<Output = T>,
+) -> Result<T, EngineError> {
+    tokio::select! {
+        biased;
+        () = steps.cancel.cancelled() => Err(EngineError::Canceled),
+        () = steps.suspend.cancelled() => Err(if continues { EngineError::Suspended } else { EngineError::Canceled }),
+        result = work => Ok(result),
+    }
 }
 
 /// One attempt at a namespace. When it fails for a reason that may pass, the next one goes on from its last checkpoint.
@@ -288,9 +280,16 @@ impl RoutineRun {
 
     /// Backs up all namespaces at the same time.
     async fn namespaces(&self, steps: &Steps<Backup>) -> Made {
-        let prepared = match self.prepare(steps).await {
+        let prepared = async {
+            self.await_restart(steps).await?;
+            self.prepare(steps).await
+        };
+        let prepared = match prepared.await {
             Ok(prepared) => prepared,
-            Err(e) => return Made { error: Some(e), ..Made::default() },
+            Err(e) => {
+                let stays = self.continues && stays(&e);
+                return Made { stays, error: Some(e), ..Made::default() };
+            }
         };
         let run = Arc::new(self.clone());
         let mut namespaces = JoinSet::new();
@@ -324,16 +323,7 @@ impl RoutineRun {
                 Ok(report) => made.reports.push(report),
                 // The first says why, all are in the log; one that was canceled says no more than that.
                 Err(e) => {
-                    made.stays |= matches!(
-                        e,
-                        RunError::Engine(
-                            EngineError::NotEmpty { .. }
-                                | EngineError::LeftOver { .. }
-                                | EngineError::Claimed { .. }
-                                | EngineError::Taken { .. }
-                                | EngineError::Suspended
-                        )
-                    );
+                    made.stays |= stays(&e);
                     if matches!(made.error, None | Some(RunError::Engine(EngineError::Canceled))) {
                         made.error = Some(e);
                     }
@@ -354,6 +344,20 @@ struct Made {
     /// The run's folder holds what it must not delete: what the next start continues, or what another service made that uses the
     /// storage and has begun in the same millisecond.
     stays: bool,
+}
+
+/// Whether what is in the folder of a run that ended so is left there.
+fn stays(error: &RunError) -> bool {
+    matches!(
+        error,
+        RunError::Engine(
+            EngineError::NotEmpty { .. }
+                | EngineError::LeftOver { .. }
+                | EngineError::Claimed { .. }
+                | EngineError::Taken { .. }
+                | EngineError::Suspended
+        )
+    )
 }
 
 /// Counts and logs the end of a run.

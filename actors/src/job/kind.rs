@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use super::progress::Amounts;
 use super::{Stage, Steps};
 use crate::messages::system::JobWork;
-use crate::messages::{JobEnd, JobResult};
+use crate::messages::{JobEnd, JobId, JobResult};
 
 /// A kind of job: what it does, one step after the other, and how it counts.
 pub(crate) trait Job: Debug + Sized + Send + Unpin + 'static {
@@ -33,6 +33,21 @@ pub(crate) trait Job: Debug + Sized + Send + Unpin + 'static {
 
     /// What limits the batches that are handed out at the same time.
     fn load(&self) -> <Self::Stage as Stage>::Load;
+
+    /// 1, and one more for each crash of the job's actor.
+    fn generation(&self) -> u32 {
+        1
+    }
+
+    /// The job that continues this one when its actor crashes, if one does: then its steps are suspended.
+    fn successor(&self) -> Option<Self> {
+        None
+    }
+
+    /// Starts this job in place of the one whose actor crashed, with the same id; false if that cannot be.
+    fn succeed(self, _: JobId) -> impl Future<Output = bool> + Send {
+        async { false }
+    }
 
     /// Does everything, and cleans up.
     fn run(self, steps: &Steps<Self>) -> impl Future<Output = Conclusion<Self::Report>> + Send;

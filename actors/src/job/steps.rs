@@ -86,8 +86,8 @@ impl<J: Job> Message for Ended<J> {
 }
 
 /// The error of a job whose actor is gone.
-fn crashed<T>(_: T) -> EngineError {
-    EngineError::Worker("the actor of the job failed".to_owned())
+fn crashed() -> EngineError {
+    EngineError::Worker("the actor of the job crashed".to_owned())
 }
 
 /// What the steps of a job have at hand.
@@ -99,24 +99,38 @@ pub(crate) struct Steps<J: Job> {
     pub cancel: CancellationToken,
     /// Canceled when a backup is to end at a checkpoint.
     pub suspend: CancellationToken,
+    /// Another job continues this one when its actor crashes.
+    pub has_successor: bool,
     pub job: Addr<JobActor<J>>,
 }
 
 impl<J: Job> Clone for Steps<J> {
     fn clone(&self) -> Self {
-        let Self { shared, id, log, cancel, suspend, job } = self;
+        let Self { shared, id, log, cancel, suspend, has_successor, job } = self;
         Self {
             shared: Arc::clone(shared),
             id: *id,
             log: log.clone(),
             cancel: cancel.clone(),
             suspend: suspend.clone(),
+            has_successor: *has_successor,
             job: job.clone(),
         }
     }
 }
 
 impl<J: Job> Steps<J> {
+    /// Why a step ends when the actor is gone.
+    fn crashed(&self) -> EngineError {
+        if self.has_successor {
+            // Perhaps the actor has not done it yet.
+            self.suspend.cancel();
+            EngineError::Suspended
+        } else {
+            crashed()
+        }
+    }
+
     /// Begins a part of the job, perhaps once more: its counters take the place of those of the attempt before.
     /// `expected` is how many records it holds, if that is known.
     pub(crate) async fn begin(
@@ -126,21 +140,22 @@ impl<J: Job> Steps<J> {
         expected: Option<u64>,
     ) -> Result<(), EngineError> {
         let progress = Arc::clone(progress);
-        self.job.send(BeginPart { name: part.to_owned(), progress, expected }).await.map_err(crashed)
+        let begun = self.job.send(BeginPart { name: part.to_owned(), progress, expected }).await;
+        begun.map_err(|_| self.crashed())
     }
 
     /// Lets `workers` workers do the work of a stage; returns the stage when it is over.
     pub(crate) async fn run_stage(&self, stage: J::Stage, workers: usize) -> Result<J::Stage, EngineError> {
         let idle: Vec<_> = (0..workers.max(1)).map(|_| stage.worker()).collect();
-        let stage = self.job.send(BeginStage::<J> { stage, workers }).await.map_err(crashed)?;
+        let stage = self.job.send(BeginStage::<J> { stage, workers }).await.map_err(|_| self.crashed())?;
         let mut working: JoinSet<_> =
             idle.into_iter().map(|worker| stage::run_worker(self.job.clone(), stage, worker)).collect();
         let mut panic = None;
         while let Some(joined) = working.join_next().await {
             panic = panic.or(joined.err());
         }
-        let stage =
-            self.job.send(EndStage::<J>::new(stage)).await.map_err(crashed)?.ok_or_else(|| crashed(()))?;
+        let ended = self.job.send(EndStage::<J>::new(stage)).await;
+        let stage = ended.ok().flatten().ok_or_else(|| self.crashed())?;
         if let Some(panic) = panic {
             stage.fail(EngineError::Worker(panic.to_string()));
         }
@@ -150,7 +165,7 @@ impl<J: Job> Steps<J> {
     /// Reports that `what` failed and will be tried again. `part` is the part that failed, if it was one: what it counted is
     /// of no use any more.
     pub(crate) async fn await_retry(&self, what: String, part: Option<String>, retry: PendingRetry) {
-        // An actor that crashed has canceled the job.
+        // An actor that crashed has stopped the job.
         let _ = self.job.send(AwaitRetry { what, part, retry }).await;
     }
 
@@ -160,9 +175,11 @@ impl<J: Job> Steps<J> {
     }
 }
 
-/// Takes a job through its steps. Whatever happens to them, or to the actor, the parent is told of the end.
+/// Takes a job through its steps. Whatever happens to them, or to the actor, the parent is told of the end, unless a successor
+/// continues the job.
 pub(super) async fn drive<J: Job>(
     job: J,
+    successor: Option<J>,
     work: Option<JobWork>,
     steps: Steps<J>,
     parent: Recipient<JobEnded<J>>,
@@ -171,16 +188,26 @@ pub(super) async fn drive<J: Job>(
     let ran = AssertUnwindSafe(job.run(&steps)).catch_unwind().await;
     let Conclusion { mut end, reports } =
         ran.unwrap_or_else(|_| EngineError::Worker("the job panicked".to_owned()).into());
-    let snapshot = steps.job.send(Finish::new()).await.unwrap_or_else(|_| {
+    let snapshot = if let Ok(snapshot) = steps.job.send(Finish::new()).await {
+        snapshot
+    } else {
         error!(steps.log, "the actor of the job crashed: a defect of this program");
-        if matches!(end, JobEnd::Canceled) {
-            // By the crash alone: a user who cancels asks the actor.
-            end = crashed(()).into();
+        let is_canceled = successor.is_some() && steps.cancel.is_cancelled();
+        if !is_canceled && matches!(end, JobEnd::Canceled | JobEnd::Failed(_)) {
+            if let Some(successor) = successor
+                && successor.succeed(steps.id).await
+            {
+                return;
+            }
+            if matches!(end, JobEnd::Canceled) {
+                // By the crash alone: a user who cancels asks the actor.
+                end = crashed().into();
+            }
         }
         let progress =
             Pace::new(started, started).progress(steps.id, Amounts::default(), Some(Duration::ZERO));
         JobSnapshot { counts: J::Counts::default(), progress, warnings: Vec::new() }
-    });
+    };
     let result = Arc::new(JobResult { end, reports, snapshot });
     // From here on the actor publishes no more progress.
     let _ = steps.job.send(Ended(Arc::clone(&result))).await;

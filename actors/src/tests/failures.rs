@@ -1,11 +1,10 @@
-//! Who falls hurts nobody else.
+//! Actors and workers that crash.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use abs_devserver::{Fault, Kind};
-use abs_engine::FaultPoint;
 use abs_engine::catalog::BackupKind::Full;
 
 use crate::messages::system::{Event, JobLabel};
@@ -39,52 +38,133 @@ async fn a_worker_that_panics_loses_no_record() {
     let mut world = world().await;
     let panics = Arc::new(AtomicU32::new(0));
     let count = Arc::clone(&panics);
-    *world.shared.fault.lock().unwrap() = Some(abs_engine::Fault::new(move |point| {
-        let is_struck =
-            matches!(point, FaultPoint::Scan(_)) && count.fetch_add(1, Ordering::Relaxed).is_multiple_of(7);
-        assert!(!is_struck, "as the test wishes");
-    }));
+    let _fault = world.strike_backups(move || {
+        assert!(!count.fetch_add(1, Ordering::Relaxed).is_multiple_of(7), "as the test wishes");
+    });
     world.trigger(Full).await;
     assert_eq!(world.finished().await, (Full, Status::Done, None));
     assert!(panics.load(Ordering::Relaxed) > 7);
     assert_eq!(world.backups("daily", Full).await[0].2, 500);
 }
 
-/// A run whose workers always panic fails with a word, and leaves nothing.
+/// A run whose workers always panic fails with an error, and leaves nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_cannot_go_on_fails_alone() {
     let mut world = world().await;
-    *world.shared.fault.lock().unwrap() = Some(abs_engine::Fault::new(|_| panic!("as the test wishes")));
+    let fault = world.strike_backups(|| panic!("as the test wishes"));
     world.trigger(Full).await;
     let (_, state, error) = world.finished().await;
     assert_eq!(state, Status::Failed);
     assert!(error.unwrap().contains("panicked"));
-    *world.shared.fault.lock().unwrap() = None;
+    drop(fault);
     assert_eq!(world.backups("daily", Full).await, []);
     world.trigger(Full).await;
     assert_eq!(world.finished().await, (Full, Status::Done, None));
 }
 
-/// A job whose actor falls ends as failed and stops its workers; its routine goes on.
+async fn full_run(world: &World) -> Option<RunningJob> {
+    world.send(GetRoutineState { routine: "daily".to_owned() }).await.unwrap().full
+}
+
+/// A run whose job actor crashed, when it waits to be continued.
+async fn waiting(world: &World) -> RunningJob {
+    let waits = async {
+        loop {
+            if let Some(run) = full_run(world).await
+                && run.retry.is_some()
+            {
+                return run;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(crate::testing::HANGS, waits).await.unwrap()
+}
+
+/// Protects: a run whose job actor crashes is continued from its last checkpoint by another one, with the same id and time, and
+/// has each record once; until then it waits, and says why; restarts are counted. With `on-interrupt: discard` it fails.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_actor_that_falls_fails_its_job_only() {
+async fn a_run_survives_the_crash_of_its_job_actor() {
+    const ONE: &str = "p: {parallel: 1, checkpoint-interval: 1, ";
+    for discards in [false, true] {
+        let one = if discards { format!("{ONE}on-interrupt: discard, ") } else { ONE.to_owned() };
+        let mut world = World::start("2026-01-01T10:30:00Z", &POLICY.replace("p: {", &one), ROUTINES).await;
+        world.write("test", 0..500).await;
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let (held, reached) = (Mutex::new(held), AtomicU32::new(0));
+        let fault = world.strike_backups(move || {
+            if reached.fetch_add(1, Ordering::Relaxed) >= 9 {
+                // Until the sender is gone.
+                let _ = tokio::task::block_in_place(|| held.lock().unwrap().recv());
+            }
+        });
+        world.trigger(Full).await;
+        let job = started(&mut world).await;
+        let folder = world.folder.path().join("daily/backup/1767263400001/data/test/manifest");
+        let checkpoint = async {
+            while !folder.join("1.json").exists() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(crate::testing::HANGS, checkpoint).await.unwrap();
+        world.send(Strike::Job(job.id)).await;
+        drop((release, fault));
+        if discards {
+            let (_, state, error) = world.finished().await;
+            assert_eq!(state, Status::Failed);
+            assert_eq!(error.unwrap(), "a worker of the job failed: the actor of the job crashed");
+            assert_eq!(world.backups("daily", Full).await, []);
+            continue;
+        }
+        let run = waiting(&world).await;
+        assert_eq!((run.id, run.retry.unwrap().error.as_str()), (job.id, "the actor of the job crashed"));
+        assert_eq!(world.finished().await, (Full, Status::Done, None));
+        assert_eq!(world.warnings("backed up from the start"), Vec::<String>::new());
+        let made = ("2026-01-01T10:30:00.001+00:00".to_owned(), "test".to_owned(), 500);
+        assert_eq!(world.backups("daily", Full).await, [made]);
+        assert!(!folder.exists(), "the checkpoints are merged");
+        let restarts = "aerospike_backup_service_job_restarts_total{routine=\"daily\"} 1";
+        let metrics = world.send(RenderMetrics).await;
+        assert!(metrics.contains(restarts), "{metrics}");
+    }
+}
+
+/// Protects: a run that waits after a crash of its job can be canceled, one whose jobs crash again and again fails, and both
+/// leave nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_whose_jobs_keep_crashing_fails() {
     let mut world = world().await;
-    world.dev.knobs().inject(Fault::delay_reply(Kind::Query, Duration::from_secs(30)));
+    world.dev.knobs().inject(Fault::delay_reply(Kind::Query, Duration::from_mins(5)));
+    let left = |world: &World| {
+        std::fs::read_dir(world.folder.path().join("daily/backup")).map_or(0, Iterator::count)
+    };
     world.trigger(Full).await;
     let job = started(&mut world).await;
     world.send(Strike::Job(job.id)).await;
+    waiting(&world).await;
+    world.send(CancelBackups { routine: "daily".to_owned() }).await.unwrap();
+    assert_eq!(world.finished().await.1, Status::Canceled);
+    assert_eq!((left(&world), full_run(&world).await.is_none()), (0, true));
+
+    world.trigger(Full).await;
+    let job = started(&mut world).await;
+    for _ in 0..3 {
+        world.send(Strike::Job(job.id)).await;
+        waiting(&world).await;
+    }
+    world.send(Strike::Job(job.id)).await;
     let (_, state, error) = world.finished().await;
-    assert_eq!(state, Status::Failed, "{error:?}");
-    assert_eq!(error.unwrap(), "a worker of the job failed: the actor of the job failed");
+    assert_eq!(state, Status::Failed);
+    assert_eq!(error.unwrap(), "a worker of the job failed: the actor of the job crashed");
+    assert_eq!((left(&world), full_run(&world).await.is_none()), (0, true));
     world.dev.knobs().clear();
     world.trigger(Full).await;
     assert_eq!(world.finished().await, (Full, Status::Done, None));
-    assert_eq!(world.backups("daily", Full).await.len(), 1);
 }
 
-/// A routine that falls is set up again, and takes up the run that went on meanwhile; others answer all the time.
+/// A routine that crashes is restarted, and adopts the run that continued meanwhile; others answer all the time.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_routine_that_falls_is_set_up_again() {
+async fn a_routine_that_crashes_is_restarted() {
     let mut world = world().await;
     let held = world.dev.knobs().inject(Fault::delay_reply(Kind::Query, Duration::from_secs(30)));
     world.trigger(Full).await;

@@ -75,7 +75,7 @@ async fn a_crash_of_the_actor_leaves_no_files() {
     let result = world.send(WaitForBackup(id)).await.unwrap();
     assert_eq!(
         result.done().unwrap_err().to_string(),
-        "a worker of the job failed: the actor of the job failed"
+        "a worker of the job failed: the actor of the job crashed"
     );
     assert!(!folder.exists());
 }

@@ -3,6 +3,7 @@
 use std::sync::{Mutex, mpsc};
 
 use abs_config::{LocalStorage, Storage};
+use abs_engine::Fault;
 use abs_engine::catalog::BackupKind::{Full, Incremental};
 use chrono::{TimeDelta, Utc};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -20,6 +21,7 @@ const DAILY: &str = "  daily: {source-cluster: dev, storage: here, namespaces: [
 struct Held {
     _release: mpsc::Sender<()>,
     struck: UnboundedReceiver<()>,
+    _fault: Fault,
 }
 
 impl Held {
@@ -27,12 +29,12 @@ impl Held {
         let (release, held) = mpsc::channel::<()>();
         let (strike, struck) = unbounded_channel();
         let held = Mutex::new(held);
-        *world.shared.fault.lock().unwrap() = Some(abs_engine::Fault::new(move |_| {
+        let fault = world.strike_backups(move || {
             let _ = strike.send(());
             // Until the sender is gone.
             let _ = tokio::task::block_in_place(|| held.lock().unwrap().recv());
-        }));
-        Self { _release: release, struck }
+        });
+        Self { _release: release, struck, _fault: fault }
     }
 
     /// Waits until there is one.
@@ -157,11 +159,8 @@ async fn a_run_that_waits_for_its_next_attempt_says_so() {
     let mut world = World::start(NOW, policy, DAILY).await;
     world.write("test", 0..500).await;
     // One partition is given up after ten further attempts; others are read by then.
-    *world.shared.fault.lock().unwrap() = Some(abs_engine::Fault::new(|point| {
-        if matches!(point, abs_engine::FaultPoint::Scan(batch) if batch.partitions().any(|p| p == 9)) {
-            std::panic::resume_unwind(Box::new("injected"));
-        }
-    }));
+    let _fault =
+        Fault::in_partition(9, "test", &world.storage(), || std::panic::resume_unwind(Box::new("injected")));
     world.trigger(Full).await;
     let waits = async {
         loop {

@@ -1,7 +1,6 @@
 //! Runs that fail and go on from their last checkpoint.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use abs_asb::Cipher;
@@ -11,7 +10,7 @@ use abs_storage::ObjectPath;
 use chrono::{DateTime, Utc};
 
 use crate::damage::key;
-use crate::support::{Records, Server, Target, alone, dispatch, panics, partition, plan, scatter};
+use crate::support::{Records, Server, Target, alone, dispatch, partition, plan, scatter};
 
 /// A plan with many checkpoints, whose first panic fails the run.
 fn fragile(namespace: &str) -> BackupPlan {
@@ -55,12 +54,8 @@ async fn a_run_goes_on_from_its_checkpoint() {
         let mut attempts = 0;
         loop {
             attempts += 1;
-            let strikes = AtomicU64::new(0);
-            let strike = scatter(round << 8 | attempts) % 40;
-            let is_last = attempts == 4;
-            let fault = panics(move |_| !is_last && strikes.fetch_add(1, Relaxed) == strike);
+            let _fault = (attempts < 4).then(|| target.strike_backup(scatter(round << 8 | attempts) % 40));
             let plan = BackupPlan {
-                fault: Some(fault),
                 compression: (round % 2 == 1).then_some(1),
                 encryption: encryption.clone(),
                 ..fragile("one")
@@ -109,10 +104,8 @@ async fn another_plan_begins_anew() {
     let created = Utc::now();
     let begun = || async {
         loop {
-            let strikes = AtomicU64::new(0);
-            let fault = panics(move |_| strikes.fetch_add(1, Relaxed) == 30);
-            let plan = BackupPlan { fault: Some(fault), ..fragile("one") };
-            let (_, result) = attempt(&server, &target, "b", &plan, created).await;
+            let _fault = target.strike_backup(30);
+            let (_, result) = attempt(&server, &target, "b", &fragile("one"), created).await;
             result.unwrap_err();
             if target.left().iter().any(|path| path.ends_with("manifest/1.json")) {
                 break;

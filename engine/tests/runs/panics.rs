@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use abs_config::Retry;
-use abs_devserver::{Fault, Kind};
-use abs_engine::{BackupLimits, BackupPlan, EngineError, FaultPoint, NodeLoad};
+use abs_devserver::Kind;
+use abs_engine::{BackupLimits, BackupPlan, EngineError, Fault, NodeLoad};
 use chrono::Utc;
 
-use crate::support::{FAST, Server, Target, alone, dispatch, panics, plan, scatter};
+use crate::support::{FAST, Server, Target, alone, dispatch, plan, scatter, strike};
 
 /// Whatever the moment at which workers panic, while connections break as well: every record is there, and none twice.
 #[tokio::test(flavor = "multi_thread")]
@@ -19,21 +19,24 @@ async fn workers_that_panic_lose_and_repeat_nothing() {
     let target = Target::new();
     for round in 0..12 {
         let strikes = AtomicU64::new(0);
-        let fault = panics(move |_| {
-            let strike = strikes.fetch_add(1, Relaxed);
-            strike < 200 && scatter(round << 32 | strike).is_multiple_of(4)
+        let fault = Fault::in_backup("one", &target.storage.describe(), move || {
+            let number = strikes.fetch_add(1, Relaxed);
+            if number < 200 && scatter(round << 32 | number).is_multiple_of(4) {
+                strike();
+            }
         });
         // By chance one batch may be struck many times in a row.
         let retry = Retry { max_retries: 200, ..FAST };
-        let cut = Fault::cut_reply(Kind::Query, scatter(round) % 1_000_000).times(5);
+        let cut = abs_devserver::Fault::cut_reply(Kind::Query, scatter(round) % 1_000_000).times(5);
         let cut = server.dev.knobs().inject(cut);
-        let plan = BackupPlan { parallel: 4, retry, fault: Some(fault), ..plan("one") };
+        let plan = BackupPlan { parallel: 4, retry, ..plan("one") };
         let limits = alone(&plan);
         let folder = format!("round-{round}");
         let (run, queue) = target.begin(&server, &folder, &plan, Utc::now(), &limits).await.unwrap();
         let mut done = dispatch(vec![(Arc::clone(&run), queue)], NodeLoad::new(None), 4).await;
         let report = run.finish(done.queues.pop().unwrap()).await.unwrap();
         server.dev.knobs().lift(cut);
+        drop(fault);
         assert!(done.fallen > 3, "{} panics in round {round}", done.fallen);
         assert!(report.retries >= done.fallen as u64);
         assert_eq!(report.metadata.record_count, 4000);
@@ -48,10 +51,9 @@ async fn a_panic_costs_one_block() {
     let server = Server::start(1).await;
     let records = server.load("one", "", 0..4000, SIZE as usize).await;
     let target = Target::new();
-    let strikes = AtomicU64::new(0);
     // In the middle of the first batch, which is half of all partitions.
-    let fault = panics(move |_| strikes.fetch_add(1, Relaxed) == 3);
-    let plan = BackupPlan { parallel: 1, fault: Some(fault), ..plan("one") };
+    let _fault = target.strike_backup(3);
+    let plan = BackupPlan { parallel: 1, ..plan("one") };
     let limits = alone(&plan);
     let progress = Arc::new(abs_engine::BackupProgress::default());
     let (run, queue) = abs_engine::BackupRun::begin(
@@ -82,9 +84,8 @@ async fn a_poisoned_partition_fails_its_run_alone() {
     server.load("one", "", 0..2000, 1000).await;
     let records = server.load("two", "", 0..2000, 1000).await;
     let target = Target::new();
-    let poisoned =
-        panics(|point| matches!(point, FaultPoint::Scan(batch) if batch.partitions().any(|p| p == 77)));
-    let (bad, good) = (BackupPlan { fault: Some(poisoned), ..plan("one") }, plan("two"));
+    let _poisoned = Fault::in_partition(77, "one", &target.storage.describe(), strike);
+    let (bad, good) = (plan("one"), plan("two"));
     let limits = BackupLimits::new(&good, None).divide(2);
     let (first, bad) = target.begin(&server, "bad", &bad, Utc::now(), &limits[0]).await.unwrap();
     let (second, good) = target.begin(&server, "good", &good, Utc::now(), &limits[1]).await.unwrap();

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use abs_devserver::{DevServer, Fault, Kind};
 use abs_engine::{
-    BackupPlan, ChainRestore, EngineError, FaultPoint, FileQueue, FileTaskId, RestoreLimits, RestorePlan,
+    BackupPlan, ChainRestore, EngineError, FileQueue, FileTaskId, RestoreLimits, RestorePlan,
     RestoreProgress, RestoreReport, RestoreWorker,
 };
 use abs_storage::ObjectPath;
 use chrono::Utc;
 use tokio::task::JoinSet;
 
-use crate::support::{FAST, HANGS, Records, Server, Target, panics, plan};
+use crate::support::{FAST, HANGS, Records, Server, Target, plan, strike};
 
 const RECORDS: u64 = 3000;
 
@@ -156,9 +156,12 @@ async fn records_that_a_restart_lost_again_fail_the_run() {
 async fn a_panic_fails_the_run() {
     let (server, target, _) = backed_up().await;
     let strikes = AtomicU64::new(0);
-    let fault =
-        panics(move |point| matches!(point, FaultPoint::Restore(_)) && strikes.fetch_add(1, Relaxed) == 9);
-    let plan = RestorePlan { fault: Some(fault), ..into_two() };
+    let _fault = abs_engine::Fault::in_restore("one", &target.storage.describe(), move || {
+        if strikes.fetch_add(1, Relaxed) == 9 {
+            strike();
+        }
+    });
+    let plan = into_two();
     let limits = RestoreLimits::new(&plan, 1);
     let (run, queue) = begin(&server, &target, &plan, &limits).await;
     let error = dispatch(run, queue, 4).await.unwrap_err();

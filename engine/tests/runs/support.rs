@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use abs_asb::{Digest, Header, Item, Items, Position};
@@ -156,6 +157,16 @@ impl Target {
         .await
     }
 
+    /// Makes a worker of a backup of namespace `one` panic, the one that reaches the fail point with this number, from 0.
+    pub fn strike_backup(&self, number: u64) -> Fault {
+        let reached = AtomicU64::new(0);
+        Fault::in_backup("one", &self.storage.describe(), move || {
+            if reached.fetch_add(1, Relaxed) == number {
+                strike();
+            }
+        })
+    }
+
     /// Makes one backup into `folder`.
     pub async fn backup(
         &self,
@@ -220,13 +231,9 @@ pub fn plan(namespace: &str) -> BackupPlan {
     BackupPlan { no_indexes: true, no_udfs: true, retry: FAST, ..BackupPlan::new(namespace) }
 }
 
-/// A fault that panics, without a word on standard error, whenever `when` says so.
-pub fn panics(when: impl Fn(abs_engine::FaultPoint<'_>) -> bool + Send + Sync + 'static) -> Fault {
-    Fault::new(move |point| {
-        if when(point) {
-            std::panic::resume_unwind(Box::new("injected"));
-        }
-    })
+/// Panics, without a word on standard error.
+pub fn strike() {
+    std::panic::resume_unwind(Box::new("injected"));
 }
 
 /// What became of some queues.

@@ -8,7 +8,7 @@ use abs_engine::{BackupPlan, EngineError};
 use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 use slog::warn;
 
-use super::{Backup, Place, RoutineRun};
+use super::{Backup, Place, RoutineRun, until_stopped};
 use crate::job::Steps;
 use crate::run_error::RunError;
 use crate::shared::ADJUSTED;
@@ -79,8 +79,7 @@ impl RoutineRun {
         for _ in 0..if plan.sealed { READINGS } else { 1 } {
             let cluster_time = loop {
                 let (now, steady) = (steps.shared.clock.now(), steps.shared.clock.steady());
-                let read = steps.cancel.run_until_cancelled(cluster.time(&plan.namespace)).await;
-                let error = match read.ok_or(EngineError::Canceled)? {
+                let error = match until_stopped(steps, self.continues, cluster.time(&plan.namespace)).await? {
                     Ok(time) => {
                         let took = steps.shared.clock.steady().saturating_sub(steady);
                         if best.as_ref().is_none_or(|(other, _)| took < *other) {
@@ -97,8 +96,7 @@ impl RoutineRun {
                 let wait = plan.retry.wait(attempt).filter(|_| may_pass);
                 let Some(wait) = wait else { return Err(EngineError::from(error).into()) };
                 attempt += 1;
-                let slept = steps.cancel.run_until_cancelled(tokio::time::sleep(wait)).await;
-                slept.ok_or(EngineError::Canceled)?;
+                until_stopped(steps, self.continues, tokio::time::sleep(wait)).await?;
             };
             if cluster_time.is_none() || best.as_ref().is_some_and(|(took, _)| *took < QUICK) {
                 break;

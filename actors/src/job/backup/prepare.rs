@@ -13,13 +13,14 @@ use abs_storage::{ObjectPath, Storage};
 use chrono::{DateTime, TimeDelta, Utc};
 use slog::{error, info, warn};
 
-use super::{Backup, RoutineRun};
+use super::{Backup, RoutineRun, until_stopped};
 use crate::job::Steps;
 use crate::messages::PendingRetry;
 use crate::metrics::Outcome;
 use crate::run_error::RunError;
 use crate::settings;
 use crate::shared::Lease;
+use crate::supervise::wait_after;
 use crate::suspects::{latest_true, mark_suspects};
 
 /// Where one namespace is read and written.
@@ -50,10 +51,9 @@ impl RoutineRun {
     /// Finds out what there is to do.
     pub(super) async fn prepare(&self, steps: &Steps<Backup>) -> Result<Prepared, RunError> {
         let settings = &self.settings;
-        let canceled = || RunError::Engine(EngineError::Canceled);
         let ask = || async {
             // Questions may be dropped at any moment.
-            let asked = steps.cancel.run_until_cancelled(async {
+            let asked = until_stopped(steps, self.continues, async {
                 let lease = steps.shared.clusters.lease(&settings.cluster).await?;
                 let namespaces = match &settings.namespaces[..] {
                     [] => lease.cluster.namespaces().await.map_err(EngineError::from)?,
@@ -74,7 +74,7 @@ impl RoutineRun {
                 };
                 Ok::<_, RunError>((lease, namespaces, key, foundations))
             });
-            asked.await.ok_or_else(canceled)?
+            asked.await?
         };
         let (lease, names, key, foundations) = self.with_retries(steps, &Step::Questions, ask).await?;
         if let Some(due) = foundations.full_due {
@@ -88,14 +88,14 @@ impl RoutineRun {
         let run = self.folder()?;
         if self.kind == BackupKind::Full && settings.policy.with_cluster_configuration {
             let write = || async {
-                let written = steps.cancel.run_until_cancelled(async {
+                let written = until_stopped(steps, self.continues, async {
                     let all = lease.cluster.configuration().await.map_err(EngineError::from)?;
                     for (index, (_, text)) in all.iter().enumerate() {
                         self.catalog(steps).write_configuration(&run, index, text).await?;
                     }
                     Ok(())
                 });
-                written.await.ok_or_else(canceled)?
+                written.await?
             };
             self.with_retries(steps, &Step::Configuration, write).await?;
         }
@@ -113,8 +113,6 @@ impl RoutineRun {
                 });
                 (plan.no_indexes, plan.no_udfs, plan.skip_empty) = (true, true, true);
             }
-            #[cfg(test)]
-            plan.fault.clone_from(&steps.shared.fault.lock().unwrap());
             let place = Place {
                 cluster: lease.cluster.clone(),
                 storage: Arc::clone(self.catalog(steps).storage()),
@@ -189,22 +187,35 @@ impl RoutineRun {
             attempt += 1;
             warn!(steps.log, "trying again"; "what" => %step, "attempt" => attempt, "wait" => ?wait, "error" => %error);
             steps.shared.metrics.backup_event(&self.settings.name, self.kind, Outcome::Retry);
-            let at = TimeDelta::from_std(wait).ok().and_then(|wait| Utc::now().checked_add_signed(wait));
-            let retry = PendingRetry { at: at.unwrap_or(DateTime::<Utc>::MAX_UTC), error: error.to_string() };
-            steps.await_retry(step.to_string(), step.namespace(), retry).await;
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = steps.cancel.cancelled() => return Err(EngineError::Canceled.into()),
-                () = steps.suspend.cancelled() => return Err(EngineError::Suspended.into()),
-            }
-            steps.begin_retry(step.to_string()).await;
+            pause(steps, step, wait, error.to_string()).await?;
         }
     }
+
+    /// Waits before a run is continued whose job crashed.
+    pub(super) async fn await_restart(&self, steps: &Steps<Backup>) -> Result<(), RunError> {
+        if self.generation == 1 {
+            return Ok(());
+        }
+        let wait = wait_after(self.generation - 1);
+        info!(steps.log, "continuing the backup whose job crashed"; "generation" => self.generation, "in" => ?wait);
+        pause(steps, &Step::Run, wait, "the actor of the job crashed".to_owned()).await
+    }
+}
+
+/// Waits until `step` is tried again after an error.
+async fn pause(steps: &Steps<Backup>, step: &Step, wait: Duration, error: String) -> Result<(), RunError> {
+    let at = TimeDelta::from_std(wait).ok().and_then(|wait| Utc::now().checked_add_signed(wait));
+    let retry = PendingRetry { at: at.unwrap_or(DateTime::<Utc>::MAX_UTC), error };
+    steps.await_retry(step.to_string(), step.namespace(), retry).await;
+    until_stopped(steps, true, tokio::time::sleep(wait)).await?;
+    steps.begin_retry(step.to_string()).await;
+    Ok(())
 }
 
 /// A step of a run that may be tried more than once.
 #[derive(Clone, Debug)]
 pub(super) enum Step {
+    Run,
     Questions,
     Configuration,
     Namespace(String),
@@ -214,7 +225,7 @@ impl Step {
     fn namespace(&self) -> Option<String> {
         match self {
             Self::Namespace(name) => Some(name.clone()),
-            Self::Questions | Self::Configuration => None,
+            Self::Run | Self::Questions | Self::Configuration => None,
         }
     }
 }
@@ -222,6 +233,7 @@ impl Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Run => f.write_str("the run"),
             Self::Questions => f.write_str("the cluster and the storage"),
             Self::Configuration => f.write_str("the configuration of the cluster"),
             Self::Namespace(name) => write!(f, "namespace {name}"),
