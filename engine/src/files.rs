@@ -350,6 +350,7 @@ mod tests {
             size: 1,
             modified: std::time::SystemTime::UNIX_EPOCH,
             archived: None,
+            crc32c: None,
         };
         let files = ["a", "b", "c"].map(|name| (file(name).into(), Arc::new(FileAnswers::new(name, 1))));
         let mut queue = FileQueue::new(files.into());

@@ -116,6 +116,15 @@ impl ChunkCheck {
         Self { chunks, next: 0, size }
     }
 
+    /// The CRC-32C of the whole file.
+    pub(crate) fn of_file(&self) -> u32 {
+        let chunks = self.chunks.iter().enumerate();
+        chunks.fold(0, |crc, (index, chunk)| {
+            let length = self.size.saturating_sub((index * CHUNK) as u64).min(CHUNK as u64);
+            crc32c::crc32c_combine(crc, *chunk, length as usize)
+        })
+    }
+
     /// Bytes of the file that are not used when it is given up here; those that were checked are, unless only so many were
     /// `opened`.
     pub(crate) fn unused(&self, opened: Option<u64>) -> u64 {
@@ -183,6 +192,18 @@ mod tests {
         again.update(b"abc");
         assert_eq!(again.finish().as_deref(), Some(abc));
         assert!(Hash::like("md5:00").is_none() && Hash::like("abc").is_none());
+    }
+
+    /// Protects: the checksum of a file is that of its bytes, also when the last chunk is not full; a wrong number of checksums
+    /// is no panic.
+    #[test]
+    fn the_checksum_of_a_file_follows_from_those_of_its_chunks() {
+        for size in [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK, 3 * CHUNK + 12345] {
+            let bytes: Vec<_> = (0..size).map(|at| (at * at % 251) as u8).collect();
+            let check = ChunkCheck::new(sums(&[&bytes], FileHash::None).chunks, size as u64);
+            assert_eq!(check.of_file(), crc32c::crc32c(&bytes), "{size}");
+        }
+        assert_ne!(ChunkCheck::new(vec![1, 2, 3], 5).of_file(), 1);
     }
 
     #[test]

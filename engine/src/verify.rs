@@ -243,12 +243,22 @@ impl Look<'_> {
         }
     }
 
-    /// Looks whether the checksums of the files are there, beside their sizes. Returns how the backup differs from its
-    /// metadata.yaml.
+    /// Looks whether the checksums of the files are there, beside their sizes, and are those that the storage lists, if it does.
+    /// Returns how the backup differs from its metadata.yaml.
     async fn look_over(&mut self, files: &[BackupFile], metadata: Option<&Metadata>) -> Vec<String> {
         let (storage, folder) = (&**self.storage, &self.folder);
-        let entries = files.iter().filter_map(|file| file.entry.as_ref());
-        let checks: Vec<_> = entries.map(|entry| entry.check(storage, folder)).collect();
+        let check = async |file: &BackupFile| {
+            let Some(entry) = &file.entry else { return Ok(()) };
+            let check = entry.check(storage, folder).await?;
+            match file.info.crc32c {
+                Some(crc) if crc != check.of_file() => Err(EngineError::Damaged {
+                    file: place(storage, &file.info.path),
+                    what: "the storage has another checksum of it than the manifest".to_owned(),
+                }),
+                _ => Ok(()),
+            }
+        };
+        let checks: Vec<_> = files.iter().map(check).collect();
         let checks: Vec<_> = stream::iter(checks).buffered(AT_ONCE).collect().await;
         let wrong: Vec<_> = checks.into_iter().filter_map(Result::err).collect();
         for e in &wrong {

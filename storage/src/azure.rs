@@ -206,6 +206,7 @@ impl Bucket for AzureBucket {
                 size: blob.size,
                 modified: blob.modified.unwrap_or(SystemTime::UNIX_EPOCH),
                 archived: blob.tier.filter(|tier| tier == ARCHIVE),
+                crc32c: None,
             });
         }
         Ok(page)

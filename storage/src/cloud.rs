@@ -127,8 +127,8 @@ impl<B: Bucket> Storage for Cloud<B> {
             .each_page(Verb::List, &below, !recursive, None, |page| {
                 // Keys that are no paths, such as those that end with a slash for consoles to show a folder, are nobody's.
                 listing.objects.extend(page.objects.into_iter().filter_map(|entry| {
-                    let Entry { key, size, modified, archived } = entry;
-                    Some(ObjectInfo { path: place.path(&key)?, size, modified, archived })
+                    let Entry { key, size, modified, archived, crc32c } = entry;
+                    Some(ObjectInfo { path: place.path(&key)?, size, modified, archived, crc32c })
                 }));
                 let folders = page.folders.iter().filter_map(|folder| place.path(folder.strip_suffix('/')?));
                 listing.folders.extend(folders);

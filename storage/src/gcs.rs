@@ -34,7 +34,7 @@ use crate::cloud::bucket::{
 };
 use credentials::Credentials;
 use failure::{About, out_of_reach, refusal};
-use resource::{NewObject, Objects, Resource, crc32c_text, read_json};
+use resource::{NewObject, Objects, Resource, crc32c_of, crc32c_text, read_json};
 use upload::{State, Upload};
 
 /// Where Google listens.
@@ -174,6 +174,7 @@ impl Bucket for GcsBucket {
             modified: object.time_created.into(),
             // The class ARCHIVE is dearer to read, not slower.
             archived: None,
+            crc32c: object.crc32c.as_deref().and_then(crc32c_of),
         };
         Ok(Page {
             objects: objects.items.into_iter().map(entry).collect(),

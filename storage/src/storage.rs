@@ -139,4 +139,6 @@ pub struct ObjectInfo {
     pub modified: SystemTime,
     /// The archive class or tier of an object store that it cannot be read from as it is.
     pub archived: Option<String>,
+    /// The CRC-32C of its content, by a store that lists it (Google).
+    pub crc32c: Option<u32>,
 }

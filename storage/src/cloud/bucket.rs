@@ -133,6 +133,8 @@ pub(crate) struct Entry {
     pub modified: SystemTime,
     /// The archive class or tier from which it cannot be read as it is.
     pub archived: Option<String>,
+    /// The CRC-32C of its content, if the listing says it.
+    pub crc32c: Option<u32>,
 }
 
 /// What is known of an object without reading it.

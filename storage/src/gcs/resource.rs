@@ -70,6 +70,12 @@ pub(super) fn crc32c_text(crc: u32) -> String {
     base64_simd::STANDARD.encode_to_string(crc.to_be_bytes())
 }
 
+/// The CRC32C that Google writes so.
+pub(super) fn crc32c_of(text: &str) -> Option<u32> {
+    let bytes = base64_simd::STANDARD.decode_to_vec(text).ok()?;
+    Some(u32::from_be_bytes(bytes.try_into().ok()?))
+}
+
 /// Numbers of 64 bits are texts in these documents.
 fn decimal<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     String::deserialize(deserializer)?.parse().map_err(D::Error::custom)

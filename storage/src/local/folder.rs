@@ -58,7 +58,13 @@ pub(super) fn list(place: &Path, path: &ObjectPath, recursive: bool, listing: &m
         let path = path.join(name).map_err(failure(Verb::List, &entry.place))?;
         if metadata.is_file() {
             let modified = metadata.modified().map_err(failure(Verb::List, &entry.place))?;
-            listing.objects.push(ObjectInfo { path, size: metadata.len(), modified, archived: None });
+            listing.objects.push(ObjectInfo {
+                path,
+                size: metadata.len(),
+                modified,
+                archived: None,
+                crc32c: None,
+            });
         } else if metadata.is_dir() {
             if recursive {
                 list(&entry.place, &path, true, listing)?;

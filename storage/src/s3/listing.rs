@@ -19,6 +19,7 @@ pub(super) fn page(answer: ListObjectsV2Output) -> Page {
         size: object.size().and_then(|size| u64::try_from(size).ok()).unwrap_or_default(),
         modified: time(object.last_modified()),
         archived: archive::of_object(object),
+        crc32c: None,
     });
     let folders = answer.common_prefixes().iter().map(|folder| decode(folder.prefix(), encoding));
     Page {
