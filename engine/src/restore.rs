@@ -382,7 +382,8 @@ impl ChainRestore {
         self.outcome.stop.is_cancelled()
     }
 
-    /// Ends the restore, also a failed or canceled one: nothing is in flight when it returns. Restores the UDF modules and
+    /// Ends the restore, also a failed or canceled one: nothing is in flight when it returns, and every row that was sent is
+    /// counted, those whose answers did not come in time as in doubt. Restores the UDF modules and
     /// indexes of a restore whose links were all read.
     pub async fn finish(&self) -> Result<RestoreReport, EngineError> {
         let conclusion = self.outcome.stop.run_until_cancelled(self.conclude()).await;

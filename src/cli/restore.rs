@@ -181,10 +181,16 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let result = job::restore(start, cancel).await?;
     cluster.close().await;
     let reports = result.done().map_err(|e| {
-        Failure::Job(match result.snapshot.counts.inserted {
-            0 => e.to_string(),
-            // What was restored stays.
-            inserted => format!("{e} (until then {} were written)", count(inserted, "record")),
+        let counts = &result.snapshot.counts;
+        let written = count(counts.inserted, "record");
+        // What was restored stays.
+        Failure::Job(match (counts.inserted, counts.in_doubt) {
+            (0, 0) => e.to_string(),
+            (_, 0) => format!("{e} (until then {written} were written)"),
+            (_, in_doubt) => format!(
+                "{e} (until then {written} were written; {} may have been: no answer came)",
+                count(in_doubt, "record")
+            ),
         })
     })?;
     // One namespace was named.

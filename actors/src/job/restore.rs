@@ -366,10 +366,12 @@ impl Prepared {
 /// Counts and logs the end of a restore.
 fn announce_end(steps: &Steps<Restore>, result: &RestoreResult) {
     let (log, snapshot) = (&steps.log, &result.snapshot);
-    let RestoreSnapshot { inserted, read, bytes_read, .. } = snapshot.counts;
+    let RestoreSnapshot { inserted, in_doubt, read, bytes_read, .. } = snapshot.counts;
     match &result.end {
-        JobEnd::Failed(e) => error!(log, "restore failed"; "error" => %e, "inserted" => inserted),
-        JobEnd::Canceled => warn!(log, "restore canceled"; "inserted" => inserted),
+        JobEnd::Failed(e) => {
+            error!(log, "restore failed"; "error" => %e, "inserted" => inserted, "in_doubt" => in_doubt);
+        }
+        JobEnd::Canceled => warn!(log, "restore canceled"; "inserted" => inserted, "in_doubt" => in_doubt),
         JobEnd::Done | JobEnd::FullDue(_) => {
             info!(log, "restore done"; "inserted" => inserted, "read" => read);
         }
