@@ -128,12 +128,13 @@ impl Arguments {
         let (storage, folders) = self.place.folders(parent, &self.directory_list)?;
         let search = self.directory_list.is_empty();
         if self.unordered && !search {
-            return Ok((storage, vec![Link { folders }]));
+            return Ok((storage, vec![Link { folders, is_described: false }]));
         }
         let found = find_folders(&*storage, folders, search.then_some(namespace)).await;
         let found = found.map_err(Failure::job)?;
         let links = if self.unordered {
-            vec![Link { folders: found.iter().map(|folder| folder.path().clone()).collect() }]
+            let is_described = found.iter().all(|folder| matches!(folder, Folder::Backup(_)));
+            vec![Link { folders: found.iter().map(|folder| folder.path().clone()).collect(), is_described }]
         } else {
             let root = if self.place.is_this_machine() { "/" } else { "" };
             let usable = found.into_iter().filter(|folder| !search || is_usable(folder, root)).collect();

@@ -196,11 +196,16 @@ async fn chains(
         planned.push(Chain {
             source,
             records: Some(backups.iter().map(|backup| backup.metadata.record_count).sum()),
-            links: backups.into_iter().map(|backup| Link::from(backup.key)).collect(),
+            links: backups.into_iter().map(|backup| described(backup.key)).collect(),
             warnings,
         });
     }
     Ok(planned)
+}
+
+/// The link of a backup that has a metadata.yaml.
+fn described(folder: ObjectPath) -> Link {
+    Link { folders: vec![folder], is_described: true }
 }
 
 /// What there is to restore in a folder: one backup, all backups of one run, or files without a metadata.yaml.
@@ -237,7 +242,7 @@ async fn chains_in(catalog: &Catalog, request: &RestoreRequestSettings) -> Resul
         }
         check_encryption(&request.policy, folder, metadata)?;
         let (source, records) = (metadata.namespace.clone(), Some(metadata.record_count));
-        chains.push(Chain { source, links: vec![folder.clone().into()], records, warnings: Vec::new() });
+        chains.push(Chain { source, links: vec![described(folder.clone())], records, warnings: Vec::new() });
     }
     if let Some(bare) = bare.first() {
         return Err(RequestError::Invalid(format!(
@@ -262,6 +267,7 @@ async fn chains_in(catalog: &Catalog, request: &RestoreRequestSettings) -> Resul
 /// The answer when what is to be restored cannot be read.
 fn unreadable(error: &EngineError) -> RequestError {
     match error {
+        EngineError::Deleting { .. } => RequestError::Conflict(format!("backup-data-path: {error}")),
         EngineError::Storage(e) => match &e.kind {
             ErrorKind::Io(why) if why.kind() != io::ErrorKind::InvalidFilename => {
                 RequestError::Failed(error.to_string())
