@@ -36,7 +36,7 @@ pub(super) struct Arguments {
     #[arg(long = "continue", id = "continue_", value_name = "PATH", conflicts_with = "directory")]
     continue_: Option<PathBuf>,
     /// Suspend the backup at SIGINT and SIGTERM instead of deleting it, and write this file, or one in this folder, for
-    /// --continue.
+    /// --continue. Of files that exist only a state file is replaced.
     #[arg(long, value_name = "PATH")]
     state_file_dst: Option<PathBuf>,
     /// Milliseconds between checkpoints; 0 for none.

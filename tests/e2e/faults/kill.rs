@@ -173,6 +173,15 @@ fn a_signal_suspends_a_backup() {
     std::fs::write(state, b"\x0c\xff\x81\x02\x01").unwrap();
     let refused = command(&[&fixed[..], &["--continue", state]].concat()).spawn().unwrap();
     outcome(refused).fails(2, &["is no state file of abs backup"]);
+    // Nothing of the user's is overwritten, and nothing is done before that is known.
+    let folder = place.path().join("none");
+    let over = ["-d", folder.to_str().unwrap(), "--state-file-dst"];
+    for other in [state, "/dev/null"] {
+        let refused = command(&[&fixed[..], &over, &[other]].concat()).spawn().unwrap();
+        outcome(refused).fails(2, &["--state-file-dst", other, "no state file"]);
+    }
+    assert_eq!(std::fs::read(state).unwrap(), b"\x0c\xff\x81\x02\x01");
+    assert!(!folder.exists());
     let nowhere = ["-d", "b", "--state-file-dst", "/nonexistent/state"];
     outcome(command(&[&fixed[..], &nowhere].concat()).spawn().unwrap()).fails(2, &["/nonexistent"]);
 }
