@@ -19,10 +19,11 @@ use serde_json::{Map, json};
 
 use super::connect::Connect;
 use super::job;
-use super::options::{Decryption, MAX_BIN, MAX_SET, cancel_on_signal, parse_name};
+use super::options::{Decryption, MAX_BIN, MAX_SET, cancel_on, parse_name};
 use super::place::OtherStorage;
 use super::view::count;
 use super::{Failure, resources, view};
+use crate::service::signals::Signals;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -144,13 +145,15 @@ impl Arguments {
     }
 }
 
-pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
+pub(super) async fn run(arguments: Arguments, signals: Signals) -> Result<(), Failure> {
     if arguments.no_records && arguments.no_indexes && arguments.no_udfs {
         return Err(Failure::usage(
             "--no-records, --no-indexes and --no-udfs together leave nothing to restore",
         ));
     }
-    let (storage, links) = arguments.links(arguments.namespace.source.as_str()).await?;
+    let cancel = cancel_on(signals);
+    let found = cancel.run_until_cancelled(arguments.links(arguments.namespace.source.as_str())).await;
+    let (storage, links) = found.unwrap_or_else(|| Err(Failure::job(EngineError::Canceled)))?;
     let plan = RestorePlan {
         sets: arguments.set_list,
         bins: arguments.bin_list,
@@ -175,7 +178,6 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
         encryption: arguments.decryption.keys()?,
         ..RestorePlan::new(arguments.namespace.source.as_str(), arguments.namespace.destination.as_str())
     };
-    let cancel = cancel_on_signal()?;
     let cluster = arguments.connect.connect(&cancel).await?;
     let destination = plan.destination.clone();
     let start = StartRestore { cluster: cluster.clone(), storage, links, plan };
