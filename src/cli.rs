@@ -19,8 +19,10 @@ mod view;
 
 use std::process::ExitCode;
 
+use abs_engine::EngineError;
 use clap::{Parser, Subcommand};
 
+use crate::service::signals::Signals;
 use crate::service::source::SourceError;
 
 /// Backup and restore for Aerospike clusters.
@@ -116,30 +118,53 @@ fn one_line(text: &str) -> String {
     if usage.is_empty() { line.to_owned() } else { format!("{line}; --help tells more") }
 }
 
+/// Carries out a command that leaves nothing when it is stopped.
+async fn or_stop(
+    mut signals: Signals,
+    command: impl Future<Output = Result<(), Failure>>,
+    canceled: Failure,
+) -> Result<(), Failure> {
+    tokio::select! {
+        biased;
+        () = signals.stop() => Err(canceled),
+        result = command => result,
+    }
+}
+
 /// Parses the command line and carries it out.
 pub fn run() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
-        Err(e) => return refuse(&e),
-    };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    // First of all: until then a signal ends the process, whatever it has begun.
+    let started = runtime.and_then(|runtime| {
+        let signals = runtime.block_on(async { Signals::listen() })?;
+        Ok((runtime, signals))
+    });
+    let (runtime, signals) = match started {
+        Ok(started) => started,
         Err(e) => {
             view::complain(&format!("abs: cannot start: {e}"));
             return ExitCode::from(1);
         }
     };
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(e) => return refuse(&e),
+    };
+    let canceled = Failure::job(EngineError::Canceled);
     let result = runtime.block_on(async {
         match arguments.command {
-            Command::Backup(arguments) => backup::run(arguments).await,
-            Command::Restore(arguments) => restore::run(arguments).await,
-            Command::Inspect(arguments) => inspect::run(arguments).await,
-            Command::Verify(arguments) => verify::run(arguments).await,
-            Command::Devserver(arguments) => devserver::run(arguments).await,
-            Command::Serve(arguments) => serve::run(arguments).await,
-            Command::Config(arguments) => config::run(arguments).await,
-            Command::Health(arguments) => health::run(arguments).await,
-            Command::Demo(arguments) => demo::run(arguments).await,
+            Command::Backup(arguments) => backup::run(arguments, signals).await,
+            Command::Restore(arguments) => restore::run(arguments, signals).await,
+            Command::Inspect(arguments) => or_stop(signals, inspect::run(arguments), canceled).await,
+            // It is not known whether the backups are damaged.
+            Command::Verify(arguments) => {
+                or_stop(signals, verify::run(arguments), Failure::usage(EngineError::Canceled)).await
+            }
+            Command::Devserver(arguments) => devserver::run(arguments, signals).await,
+            Command::Serve(arguments) => serve::run(arguments, signals).await,
+            Command::Config(arguments) => or_stop(signals, config::run(arguments), canceled).await,
+            Command::Health(arguments) => or_stop(signals, health::run(arguments), canceled).await,
+            Command::Demo(arguments) => demo::run(arguments, signals).await,
         }
     });
     // Blocking writes of a canceled job may still be under way; they have nothing to add.

@@ -1,6 +1,9 @@
 //! What is remembered of restores over restarts of the service: a document for each, which is replaced once a second while
 //! it runs, and says how it ended after that. No document holds a secret.
 
+mod documents;
+mod record;
+
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::PathBuf;
@@ -8,123 +11,27 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use abs_config::{RestoreRequest, RestoreTimestampRequest, Secrets};
-use abs_engine::{ChainPosition, Documents, Link, RestoreSnapshot};
+use abs_engine::ChainPosition;
 use chrono::{DateTime, TimeDelta, Utc};
-use serde::{Deserialize, Serialize};
 use slog::{Logger, warn};
 
-use crate::messages::{JobId, RestoreStatus, RunningJob, Status};
+use self::documents::Documents;
+pub(crate) use self::record::{Chain, RestoreOrder};
+use self::record::{Record, VERSION, Work};
+use crate::messages::{JobId, RestoreStatus, Status};
 
 /// Restores that have ended and are remembered.
 pub(crate) const REMEMBERED: usize = 1000;
 /// For how long.
 const MOST_AGE: TimeDelta = TimeDelta::days(30);
-/// How often a restore is resumed that does not get any further.
-const MOST_ATTEMPTS: u32 = 3;
-/// The form of the documents.
-const VERSION: u32 = 1;
-
-/// A request for a restore, as it can be made again.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum RestoreOrder {
-    /// Of one backup, or of the backups of one run.
-    Path(RestoreRequest),
-    /// Of a routine's namespaces to a point in time.
-    Time(RestoreTimestampRequest),
-}
-
-impl RestoreOrder {
-    /// The routine whose namespaces are restored to a point in time, if it is such a restore.
-    pub(crate) fn routine(&self) -> Option<String> {
-        match self {
-            Self::Path(_) => None,
-            Self::Time(request) => Some(request.routine.clone()),
-        }
-    }
-
-    /// Whether the request holds a secret itself, not only references to some.
-    fn has_secrets(&self) -> bool {
-        match self {
-            Self::Path(request) => request.masked() != *request,
-            Self::Time(request) => request.masked() != *request,
-        }
-    }
-}
-
-/// The links to restore into one namespace, the newest first.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) struct Chain {
-    /// The namespace that they are backups of.
-    pub source: String,
-    pub links: Vec<Link>,
-    /// How many records they hold, if that is known.
-    pub records: Option<u64>,
-    /// Warnings for the user, one line each.
-    pub warnings: Vec<String>,
-}
-
-/// What a document holds.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-struct Record {
-    version: u32,
-    status: RestoreStatus,
-    /// Of a restore that has not ended.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    work: Option<Work>,
-}
-
-/// What it takes to resume a restore.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-struct Work {
-    /// None if it holds secrets.
-    order: Option<RestoreOrder>,
-    /// What is restored, and how far each chain is; empty until that is planned.
-    chains: Vec<(Chain, ChainPosition)>,
-    /// When the restore was last known to run.
-    last: DateTime<Utc>,
-    /// How often it was resumed at the same position, and how many records had been answered there.
-    attempts: u32,
-    answered: u64,
-}
-
-impl Work {
-    /// Takes note that the restore is resumed, and returns what was asked; or says why it is not resumed.
-    fn resume(&mut self, now: DateTime<Utc>, within: Duration) -> Result<RestoreOrder, String> {
-        let Some(order) = self.order.clone() else {
-            return Err("its request holds secrets, which are not kept, so it is not resumed".to_owned());
-        };
-        let interrupted = (now - self.last).to_std().unwrap_or_default();
-        if interrupted > within {
-            return Err(format!(
-                "for {} s, longer than restore-resume-within ({} s)",
-                interrupted.as_secs(),
-                within.as_secs_f64()
-            ));
-        }
-        let settled =
-            |(_, position): &(Chain, ChainPosition)| position.counts.settled() + position.ended as u64;
-        let answered = self.chains.iter().map(settled).sum();
-        if answered > self.answered {
-            (self.answered, self.attempts) = (answered, 0);
-        }
-        if self.attempts == MOST_ATTEMPTS {
-            return Err(format!("it was resumed {MOST_ATTEMPTS} times without progress"));
-        }
-        self.attempts += 1;
-        Ok(order)
-    }
-}
 
 /// A restore that the end of the service interrupted.
 #[derive(Clone, Debug)]
 pub(crate) struct Interrupted {
     pub id: JobId,
     pub started: DateTime<Utc>,
+    /// Until when it is worth trying.
+    pub until: DateTime<Utc>,
     pub order: RestoreOrder,
     /// Empty if it had not been planned.
     pub chains: Vec<(Chain, ChainPosition)>,
@@ -171,15 +78,22 @@ impl Journal {
         for (number, document) in documents.all::<Record>()? {
             let id = JobId(number);
             memory.last_id = memory.last_id.max(number);
-            let mut record = match document {
-                Ok(record) if record.version == VERSION => record,
-                Ok(Record { version, .. }) => {
-                    warn!(log, "a restore in the journal is passed over"; "job" => number, "version" => version);
-                    continue;
-                }
-                Err(e) => {
-                    warn!(log, "a restore in the journal is passed over"; "job" => number, "error" => e);
-                    continue;
+            let readable = match document {
+                Ok(record) if record.version == VERSION => Ok(record),
+                Ok(Record { version, .. }) => Err(format!("{number}.json: its version is {version}")),
+                Err(why) => Err(why),
+            };
+            let mut record = match readable {
+                Ok(record) => record,
+                Err(why) => {
+                    warn!(log, "the journal of a restore is damaged: it has failed"; "job" => number, "error" => &why);
+                    let last = documents.written(number).map_or(now, DateTime::from);
+                    let status = RestoreStatus::lost(id, last, &why);
+                    let record = Record { version: VERSION, status, work: None };
+                    if let Err(e) = documents.set_aside(number, &record) {
+                        warn!(log, "the journal cannot be written"; "job" => number, "error" => %e);
+                    }
+                    record
                 }
             };
             let Some(mut work) = record.work.take() else {
@@ -198,8 +112,8 @@ impl Journal {
             });
             match resumed {
                 Ok(order) => {
-                    let (started, chains) = (record.status.job.started, work.chains);
-                    memory.interrupted.push(Interrupted { id, started, order, chains });
+                    let (started, until) = (record.status.job.started, work.until(within));
+                    memory.interrupted.push(Interrupted { id, started, until, order, chains: work.chains });
                     entries.insert(id, Entry::new(record));
                 }
                 Err(why) => {
@@ -269,7 +183,9 @@ impl Journal {
         self.change(id, move |before, work| {
             // A cancel stays.
             *before = RestoreStatus { state: before.state, ..status };
-            work.last = now;
+            if positions.iter().any(Option::is_some) {
+                work.last = now;
+            }
             for ((_, position), new) in work.chains.iter_mut().zip(positions) {
                 *position = new.unwrap_or_else(|| position.clone());
             }
@@ -362,38 +278,6 @@ pub(crate) fn forgotten(ended: &mut BTreeMap<JobId, RestoreStatus>, now: DateTim
         ids.push(id);
     }
     ids
-}
-
-impl RestoreStatus {
-    /// That of a restore that has just begun.
-    fn begun(id: JobId, started: DateTime<Utc>) -> Self {
-        let job = RunningJob {
-            id,
-            total_records: 0,
-            done_records: 0,
-            started,
-            finished: None,
-            duration: Duration::ZERO,
-            percentage_done: 0,
-            estimated_end: None,
-            records_per_second: 0,
-            kilobytes_per_second: 0,
-            pipeline: 0,
-            retry: None,
-        };
-        let (counts, state) = (RestoreSnapshot::default(), Status::Running);
-        Self { counts, job, state, error: None, warnings: Vec::new(), validations: Vec::new() }
-    }
-
-    /// Ends a restore that is not resumed: one that was not canceled has failed.
-    fn interrupt(&mut self, last: DateTime<Utc>, why: &str) {
-        self.job.finished = Some(last);
-        (self.job.retry, self.job.estimated_end) = (None, None);
-        if self.state == Status::Running {
-            self.state = Status::Failed;
-            self.error = Some(format!("interrupted: {why}"));
-        }
-    }
 }
 
 #[cfg(test)]

@@ -31,6 +31,9 @@ const LIMIT: usize = 4096;
 /// The lease unless another one is configured.
 const LEASE: Duration = Duration::from_mins(1);
 
+/// After which time an upload, a claim or a mark is taken for a leftover, whoever made it.
+pub(crate) const LEFT: Duration = Duration::from_hours(7 * 24);
+
 /// How long a claim of another process is remembered.
 const MEMORY: Duration = Duration::from_hours(24);
 
@@ -201,6 +204,20 @@ pub(crate) async fn is_free(
         }
     }
     Ok(true)
+}
+
+/// What is known of a claim, or a mark.
+pub(crate) async fn assess(
+    storage: &dyn Storage,
+    claim: &ObjectInfo,
+    owner: &Owner,
+) -> Result<Standing, StorageError> {
+    if claim.modified.elapsed().is_ok_and(|age| age > LEFT) {
+        return Ok(Standing::Free);
+    }
+    // Without a text its run ended meanwhile.
+    let text = read_claim(storage, &claim.path).await?;
+    Ok(text.map_or(Standing::Held, |text| owner.assess(&text)))
 }
 
 /// What a claim says; none when it is gone.

@@ -165,6 +165,12 @@ pub enum EngineError {
         /// The folder.
         folder: String,
     },
+    /// What was to be read was deleted.
+    #[error("{folder} was deleted since the restore was planned: its metadata.yaml is gone")]
+    Deleted {
+        /// The folder.
+        folder: String,
+    },
     /// Another process took the folder, or deleted it.
     #[error(
         "{folder} was taken by another process while it was written: its in-progress object is gone, or was not renewed for \

@@ -17,6 +17,7 @@ use crate::folder::{join, place};
 use crate::keys::KeyRing;
 use crate::manifest::{BackupFile, BackupOrigin, MANIFEST_FILE, Manifest, Proof};
 use crate::metadata::{METADATA_FILE, Metadata};
+use crate::reading::DELETING_FILE;
 
 /// What is under a folder.
 #[derive(Default)]
@@ -125,6 +126,13 @@ pub(crate) async fn find(storage: &dyn Storage, folder: &ObjectPath) -> Result<F
     let manifests = named(MANIFEST_FILE).filter_map(|object| object.path.parent()).collect();
     let claims = objects.iter().filter(|object| claim_number(object.path.name()).is_some());
     let claims: Vec<_> = claims.filter_map(|object| object.path.parent()).collect();
+    // A deletion deletes metadata.yaml first.
+    let mut deleting = named(DELETING_FILE).filter_map(|object| object.path.parent());
+    let is_described =
+        |folder: &ObjectPath| metadata.iter().any(|object| object.path.parent().as_ref() == Some(folder));
+    if let Some(folder) = deleting.find(|folder| !is_described(folder)) {
+        return Err(EngineError::Deleting { folder: place(storage, &folder) });
+    }
     if metadata.is_empty() && !claims.is_empty() {
         return Err(EngineError::Unfinished { folder: place(storage, folder) });
     }

@@ -124,7 +124,7 @@ pub fn links_of(folders: Vec<Folder>, time: Option<DateTime<Utc>>) -> Result<Vec
     if let Some(folder) = bare.first() {
         return match time {
             Some(_) => Err(LinkError::NoTime { folder: folder.clone() }),
-            None => Ok(vec![Link { folders: bare }]),
+            None => Ok(vec![Link { folders: bare, is_described: false }]),
         };
     }
     described.retain(|created, _| time.is_none_or(|time| *created <= time));
@@ -149,7 +149,8 @@ pub fn links_of(folders: Vec<Folder>, time: Option<DateTime<Utc>>) -> Result<Vec
         // The `from` of a backup made with --modified-after may be a time of the cluster's clock.
         let by_cluster = link.iter().filter_map(|(_, metadata)| metadata.cluster_created).min();
         covered = created.max(by_cluster.unwrap_or(created));
-        links.push(Link { folders: link.into_iter().map(|(folder, _)| folder).collect() });
+        let folders = link.into_iter().map(|(folder, _)| folder).collect();
+        links.push(Link { folders, is_described: true });
     }
     links.reverse();
     Ok(links)

@@ -268,7 +268,10 @@ impl From<ObjectInfo> for BackupFile {
 
 /// A document, which must have a member, as the text of an object that ends with its checksum, and before that with its
 /// authentication code if there is a key.
-pub(crate) fn seal<T: Serialize>(document: &T, key: Option<&EncryptionKey>) -> Result<String, EngineError> {
+///
+/// # Errors
+/// It cannot be written as JSON.
+pub fn seal<T: Serialize>(document: &T, key: Option<&EncryptionKey>) -> Result<String, EngineError> {
     let text = serde_json::to_string(document);
     let mut text = text.map_err(|e| EngineError::Plan(format!("{MANIFEST_FILE}: {e}")))?;
     text.pop();
@@ -281,8 +284,11 @@ pub(crate) fn seal<T: Serialize>(document: &T, key: Option<&EncryptionKey>) -> R
     Ok(text)
 }
 
-/// Reads the text of an object; says what is wrong with it. With a key its authentication code is checked, too.
-pub(crate) fn open<T: DeserializeOwned>(text: &[u8], key: Option<&EncryptionKey>) -> Result<T, String> {
+/// Reads the text of an object that [`seal`] made. With a key its authentication code is checked, too.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn open<T: DeserializeOwned>(text: &[u8], key: Option<&EncryptionKey>) -> Result<T, String> {
     let (body, checksum) = split(text).ok_or("it is not whole")?;
     if checksum.strip_suffix("\"}\n") != Some(&hash(body.as_bytes())) {
         return Err("its checksum differs".to_owned());

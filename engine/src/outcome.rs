@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::EngineError;
 
-/// How long a storage may take for what is under way when a run is canceled.
+/// How long a storage may take for what is under way when a run is canceled, and a node for its answers when one is stopped.
 pub(crate) const GRACE: Duration = Duration::from_secs(2);
 
 /// The stop sign of a run, and why it was put up.
@@ -20,7 +20,7 @@ pub(crate) struct Outcome {
     /// Cancelled by the user only: such a run is not retried in the same folder.
     canceled: CancellationToken,
     error: Mutex<Option<EngineError>>,
-    /// When the grace of a canceled run ends.
+    /// When the grace of a run ends that was stopped.
     deadline: OnceLock<Instant>,
 }
 
@@ -67,11 +67,20 @@ impl Outcome {
 
     /// Awaits `work` to its end; when the run is canceled, only until its grace ends, and then there is no result.
     pub(crate) async fn in_time<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        self.in_grace(&self.canceled, work).await
+    }
+
+    /// Awaits the answer to what was sent to its end; when the run is stopped, only until its grace ends.
+    pub(crate) async fn answer<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        self.in_grace(&self.stop, work).await
+    }
+
+    async fn in_grace<T>(&self, sign: &CancellationToken, work: impl Future<Output = T>) -> Option<T> {
         let mut work = pin!(work);
         tokio::select! {
             biased;
             result = &mut work => return Some(result),
-            () = self.canceled.cancelled() => {}
+            () = sign.cancelled() => {}
         }
         let deadline = *self.deadline.get_or_init(|| Instant::now() + GRACE);
         timeout_at(deadline, work).await.ok()

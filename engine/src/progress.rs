@@ -154,8 +154,9 @@ pub struct RestoreSnapshot {
     pub superseded: u64,
     /// Records that were not sent because nothing is to be written (`validate-only`).
     pub unsent: u64,
-    /// Rows that may have been written before they were sent again: their answer was lost, the server's own time for
-    /// them ran out, or the restore was interrupted. Counted for each such attempt.
+    /// Rows that may have been written without its being known: their answer was lost, the server's own time for them ran
+    /// out, or the restore was interrupted or ended before. Counted for each such attempt, also of rows that were sent
+    /// again.
     pub in_doubt: u64,
     /// Batches that were sent again, whole or in part.
     pub retries: u64,

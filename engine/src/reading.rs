@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use abs_storage::{ObjectPath, Storage, StorageError};
+use abs_storage::{ObjectInfo, ObjectPath, Storage, StorageError};
 
-use crate::claim::{Owner, is_free};
+use crate::claim::{Owner, Standing, assess, is_free};
 use crate::error::EngineError;
 use crate::folder::{join, place, random_id};
 use crate::own_claim::{ClaimPaths, OwnClaim};
@@ -21,6 +21,20 @@ pub(crate) fn is_reading_mark(name: &str) -> bool {
     name.starts_with(READING)
 }
 
+/// Deletes those of the objects that are marks of readers which ended without a word.
+pub(crate) async fn remove_left_marks(
+    storage: &dyn Storage,
+    objects: &[ObjectInfo],
+    owner: &Owner,
+) -> Result<(), StorageError> {
+    for mark in objects.iter().filter(|object| is_reading_mark(object.path.name())) {
+        if let Standing::Free | Standing::LeftOver = assess(storage, mark, owner).await? {
+            storage.delete_prefix(&mark.path).await?;
+        }
+    }
+    Ok(())
+}
+
 /// Marks in the folders of backups that are being read.
 #[derive(Debug, Default)]
 pub struct ReadMarks {
@@ -29,7 +43,8 @@ pub struct ReadMarks {
 }
 
 impl ReadMarks {
-    /// Marks the folders of backups. Waits while it is not known whether the process still runs that began to delete one.
+    /// Marks the folders of backups, and deletes the marks of readers that ended without a word: of a restore that is resumed,
+    /// its own. Waits while it is not known whether the process still runs that began to delete one.
     ///
     /// # Errors
     /// One is being deleted; or the storage fails, perhaps because it cannot be written to: then nothing is marked.
@@ -60,11 +75,14 @@ impl ReadMarks {
         let mark = OwnClaim::make(storage, paths, "this backup is being read", owner).await?;
         self.marks.extend(mark);
         let deleting = join(folder, DELETING_FILE)?;
-        if is_free(&**storage, &deleting, owner).await? {
-            Ok(())
-        } else {
-            Err(EngineError::Deleting { folder: place(&**storage, folder) })
+        if !is_free(&**storage, &deleting, owner).await? {
+            return Err(EngineError::Deleting { folder: place(&**storage, folder) });
         }
+        if let Ok(listing) = storage.list(folder, false).await {
+            // They are in nobody's way: what cannot be deleted now is later.
+            let _ = remove_left_marks(&**storage, &listing.objects, owner).await;
+        }
+        Ok(())
     }
 
     /// Takes the marks away. One that stays, because the storage fails, is passed over when its lease has passed.

@@ -56,11 +56,14 @@ pub struct RestoreReport {
 pub struct Link {
     /// Its folders; every `.asb` file below them is a part of it.
     pub folders: Vec<ObjectPath>,
+    /// Whether each of them was seen to have a metadata.yaml: one that has none later was deleted, perhaps in part.
+    #[serde(default)]
+    pub is_described: bool,
 }
 
 impl From<ObjectPath> for Link {
     fn from(folder: ObjectPath) -> Self {
-        Self { folders: vec![folder] }
+        Self { folders: vec![folder], is_described: false }
     }
 }
 
@@ -246,6 +249,11 @@ impl ChainRestore {
         }
         let link = self.links.get(position.ended);
         let files = || link.into_iter().flat_map(|link| &link.files);
+        let all = || self.links.iter().flat_map(|link| &link.files);
+        let gone = position.defining.iter().find(|path| !all().any(|file| file.info.path.as_str() == **path));
+        if let Some(path) = gone {
+            return cannot(format!("{path} is gone"));
+        }
         for known in &position.files {
             if !files().any(|file| file.info.path.as_str() == known.path && file.info.size == known.size) {
                 return cannot(format!("{} has changed or is gone", known.path));
@@ -382,7 +390,8 @@ impl ChainRestore {
         self.outcome.stop.is_cancelled()
     }
 
-    /// Ends the restore, also a failed or canceled one: nothing is in flight when it returns. Restores the UDF modules and
+    /// Ends the restore, also a failed or canceled one: nothing is in flight when it returns, and every row that was sent is
+    /// counted, those whose answers did not come in time as in doubt. Restores the UDF modules and
     /// indexes of a restore whose links were all read.
     pub async fn finish(&self) -> Result<RestoreReport, EngineError> {
         let conclusion = self.outcome.stop.run_until_cancelled(self.conclude()).await;
@@ -628,10 +637,16 @@ async fn look(
         has_several: places.len() > 1,
     };
     for (folder, place) in link.folders.iter().zip(places) {
-        let found = find(storage, folder).await?;
+        let found = match find(storage, folder).await {
+            Err(EngineError::NoFiles { folder }) if link.is_described => {
+                return Err(EngineError::Deleted { folder });
+            }
+            found => found?,
+        };
         found.check_readable(storage)?;
         // Records of several backups at once would overwrite each other in no order.
         match &found.metadata[..] {
+            [] if link.is_described => return Err(EngineError::Deleted { folder: place }),
             [] => {
                 all.is_described = false;
                 progress.warn(format!(

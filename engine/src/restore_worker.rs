@@ -201,6 +201,13 @@ impl RestoreWorker {
     }
 }
 
+impl Drop for RestoreWorker {
+    fn drop(&mut self) {
+        // Of a run that was stopped: what is in flight is still counted, and the end of the run waits for that.
+        self.tasks.detach_all();
+    }
+}
+
 /// Sends a batch when the rate allows it, or takes a sample of it if nothing is to be written.
 async fn launch(
     run: &ChainRestore,

@@ -142,9 +142,9 @@ impl SendJob {
         let in_flight = Arc::clone(&self.in_flight).read_owned().await;
         let job = Arc::clone(self);
         tasks.spawn(async move {
-            let sent = job.outcome.stop.run_until_cancelled(job.send(node, batch, memory, slot)).await;
+            let sent = job.send(node, batch, memory, slot).await;
             drop(in_flight);
-            sent.unwrap_or(Err(EngineError::Canceled))
+            sent
         });
         Ok(())
     }
@@ -164,7 +164,8 @@ impl SendJob {
     }
 
     /// Sends a batch until every row has its final answer. Rows that wait to be sent again keep their own bytes of the
-    /// memory, and no slot: other batches go on.
+    /// memory, and no slot: other batches go on. When the run is stopped nothing is sent any more, but what was sent is
+    /// counted.
     async fn send(
         &self,
         node: Option<Node>,
@@ -183,9 +184,12 @@ impl SendJob {
             let first = waiting.iter().enumerate().min_by_key(|(_, rows)| rows.due).map(|(index, _)| index);
             let Some(first) = first else { return Ok(()) };
             let rows = waiting.swap_remove(first);
-            sleep_until(rows.due).await;
-            self.look_up(rows.lookups).await;
-            slot = self.slot().await?;
+            let is_due = self.outcome.stop.run_until_cancelled(async {
+                sleep_until(rows.due).await;
+                self.look_up(rows.lookups).await;
+                self.slot().await
+            });
+            slot = is_due.await.unwrap_or(Err(EngineError::Canceled))?;
             for (node, batch) in self.regroup(rows.batch) {
                 waiting.extend(self.attempt(node, batch, rows.attempts, &mut results).await?);
             }
@@ -209,10 +213,10 @@ impl SendJob {
         done("batch-sent");
         let is_first = attempts == 0;
         let is_answered = node.is_some() && sent.is_ok();
-        let mut cause = match sent {
-            Ok(()) => String::new(),
-            Err(e) if e.is_transient() => e.to_string(),
-            Err(e) => return Err(e.into()),
+        let (mut cause, failed) = match sent {
+            Ok(()) => (String::new(), Ok(())),
+            Err(e) if e.is_transient() => (e.to_string(), Ok(())),
+            Err(e) => (String::new(), Err(e)),
         };
         let mut again = Vec::new();
         let mut refused = Ok(());
@@ -240,7 +244,7 @@ impl SendJob {
             self.progress.add(&counts);
             block.count(counts);
         }
-        refused?;
+        refused.and(failed)?;
         self.collect_written(&batch.rows, results).await?;
         if again.is_empty() {
             self.recycle(batch, is_first);
@@ -296,15 +300,17 @@ impl SendJob {
         self.resend.wait(short).or_else(|| self.retry.wait(long?))
     }
 
+    /// Sends a batch and reads the answers to its rows. Those that have none afterwards may have been written.
     async fn exchange(
         &self,
         node: &Node,
         batch: &mut BatchMessage,
         results: &mut RowResults,
-    ) -> Result<(), ClusterError> {
-        let connection = self.cluster.connection(node).await;
+    ) -> Result<(), EngineError> {
         // While nothing was sent no row is in doubt.
-        let mut connection = connection.inspect_err(|_| refuse_all(batch, results))?;
+        refuse_all(batch, results);
+        let connecting = self.outcome.stop.run_until_cancelled(self.cluster.connection(node));
+        let mut connection = connecting.await.ok_or(EngineError::Canceled)??;
         connection.set_timeout(self.socket_timeout);
         let write = async {
             if self.singly {
@@ -313,15 +319,16 @@ impl SendJob {
                 connection.write_batch(batch, results).await
             }
         };
-        if self.total_timeout.is_zero() {
-            write.await?;
-        } else {
-            // Rows without an answer by then are in doubt, as after a lost connection.
+        let write = async {
+            if self.total_timeout.is_zero() {
+                return write.await;
+            }
             tokio::time::timeout(self.total_timeout, write).await.unwrap_or_else(|_| {
                 let (verb, node, after) = ("writing to", node.address(), self.total_timeout);
                 Err(ClusterError::Timeout { verb, node, after })
-            })?;
-        }
+            })
+        };
+        self.outcome.answer(write).await.ok_or(EngineError::Canceled)??;
         self.cluster.release(node, connection);
         Ok(())
     }

@@ -15,11 +15,12 @@ use serde_json::json;
 
 use super::connect::Connect;
 use super::job;
-use super::options::{Encryption, MAX_BIN, MAX_SET, cancel_on_signal, check_folder, parse_name};
+use super::options::{Encryption, MAX_BIN, MAX_SET, cancel_on, check_folder, parse_name};
 use super::place::{OtherStorage, Place};
 use super::state_file;
 use super::view::{self, count};
 use super::{Failure, resources};
+use crate::service::signals::Signals;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -36,7 +37,7 @@ pub(super) struct Arguments {
     #[arg(long = "continue", id = "continue_", value_name = "PATH", conflicts_with = "directory")]
     continue_: Option<PathBuf>,
     /// Suspend the backup at SIGINT and SIGTERM instead of deleting it, and write this file, or one in this folder, for
-    /// --continue.
+    /// --continue. Of files that exist only a state file is replaced.
     #[arg(long, value_name = "PATH")]
     state_file_dst: Option<PathBuf>,
     /// Milliseconds between checkpoints; 0 for none.
@@ -180,7 +181,7 @@ impl Arguments {
     }
 }
 
-pub(super) async fn run(mut arguments: Arguments) -> Result<(), Failure> {
+pub(super) async fn run(mut arguments: Arguments, signals: Signals) -> Result<(), Failure> {
     let mut plan = arguments.plan()?;
     plan.encryption = arguments.encryption.key()?;
     // One of them, as clap sees to.
@@ -192,7 +193,7 @@ pub(super) async fn run(mut arguments: Arguments) -> Result<(), Failure> {
     let state_file = arguments.state_file_dst.map(|path| state_file::destination(path, &namespace));
     let state_file = state_file.transpose()?;
     let Place { storage, path: folder, name } = arguments.place.folder(&directory, check_folder)?;
-    let cancel = cancel_on_signal()?;
+    let cancel = cancel_on(signals);
     let cluster = arguments.connect.connect(&cancel).await?;
     if plan.continues
         && let Ok(Some(left)) = observe_claim(&*storage, &folder, &plan.owner).await

@@ -51,8 +51,8 @@ pub(super) struct Arguments {
     once: bool,
 }
 
-pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
-    let mut signals = Signals::listen().map_err(Failure::job)?;
+pub(super) async fn run(arguments: Arguments, mut signals: Signals) -> Result<(), Failure> {
+    signals.listen_to_reloads().map_err(Failure::job)?;
     let folder = Folder::new(arguments.directory.clone())?;
     let mut demo = tokio::select! {
         biased;

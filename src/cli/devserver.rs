@@ -7,8 +7,9 @@ use abs_devserver::DevServer;
 use clap::Args;
 
 use super::Failure;
-use super::options::{cancel_on_signal, parse_memory};
+use super::options::{cancel_on, parse_memory};
 use super::view::say;
+use crate::service::signals::Signals;
 
 /// Memory of a namespace when none is said.
 const MEMORY: u64 = 1 << 30;
@@ -69,8 +70,8 @@ fn parse_namespace(text: &str) -> Result<(String, u64), String> {
     Ok((name.as_str().to_owned(), memory))
 }
 
-pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
-    let cancel = cancel_on_signal()?;
+pub(super) async fn run(arguments: Arguments, signals: Signals) -> Result<(), Failure> {
+    let cancel = cancel_on(signals);
     let mut builder =
         DevServer::builder().listen(arguments.listen).nodes(usize::from(arguments.nodes)).volatile();
     for (name, memory) in arguments.namespace {

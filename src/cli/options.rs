@@ -9,6 +9,7 @@ use clap::{Args, ValueEnum};
 use tokio_util::sync::CancellationToken;
 
 use super::Failure;
+use crate::service::signals::Signals;
 
 /// How the files are encrypted.
 #[allow(clippy::struct_field_names, reason = "fields are named as their options")]
@@ -123,27 +124,18 @@ pub(super) const MAX_SET: usize = 63;
 /// Bytes in the name of a bin.
 pub(super) const MAX_BIN: usize = 15;
 
-/// A token that is cancelled by Ctrl-C or SIGTERM.
-pub(super) fn cancel_on_signal() -> Result<CancellationToken, Failure> {
-    use tokio::signal::unix::{SignalKind, signal};
+/// A token that is cancelled by the first signal to stop.
+pub(super) fn cancel_on(mut signals: Signals) -> CancellationToken {
     let token = CancellationToken::new();
-    let mut terminate = signal(SignalKind::terminate()).map_err(Failure::job)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::job)?;
     let cancel = token.clone();
     tokio::spawn(async move {
-        for attempt in 0.. {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            if attempt > 0 {
-                // Cleaning up waits for the storage; who cannot wait, as on a dead network disk, says so twice.
-                std::process::exit(1);
-            }
-            cancel.cancel();
-        }
+        signals.stop().await;
+        cancel.cancel();
+        signals.stop().await;
+        // Cleaning up waits for the storage; a user who cannot wait, as on a dead network disk, says so twice.
+        std::process::exit(1);
     });
-    Ok(token)
+    token
 }
 
 /// Bytes as `MEMORY` says them: a number with K, M or G.

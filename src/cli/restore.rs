@@ -19,10 +19,11 @@ use serde_json::{Map, json};
 
 use super::connect::Connect;
 use super::job;
-use super::options::{Decryption, MAX_BIN, MAX_SET, cancel_on_signal, parse_name};
+use super::options::{Decryption, MAX_BIN, MAX_SET, cancel_on, parse_name};
 use super::place::OtherStorage;
 use super::view::count;
 use super::{Failure, resources, view};
+use crate::service::signals::Signals;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -128,12 +129,13 @@ impl Arguments {
         let (storage, folders) = self.place.folders(parent, &self.directory_list)?;
         let search = self.directory_list.is_empty();
         if self.unordered && !search {
-            return Ok((storage, vec![Link { folders }]));
+            return Ok((storage, vec![Link { folders, is_described: false }]));
         }
         let found = find_folders(&*storage, folders, search.then_some(namespace)).await;
         let found = found.map_err(Failure::job)?;
         let links = if self.unordered {
-            vec![Link { folders: found.iter().map(|folder| folder.path().clone()).collect() }]
+            let is_described = found.iter().all(|folder| matches!(folder, Folder::Backup(_)));
+            vec![Link { folders: found.iter().map(|folder| folder.path().clone()).collect(), is_described }]
         } else {
             let root = if self.place.is_this_machine() { "/" } else { "" };
             let usable = found.into_iter().filter(|folder| !search || is_usable(folder, root)).collect();
@@ -143,13 +145,15 @@ impl Arguments {
     }
 }
 
-pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
+pub(super) async fn run(arguments: Arguments, signals: Signals) -> Result<(), Failure> {
     if arguments.no_records && arguments.no_indexes && arguments.no_udfs {
         return Err(Failure::usage(
             "--no-records, --no-indexes and --no-udfs together leave nothing to restore",
         ));
     }
-    let (storage, links) = arguments.links(arguments.namespace.source.as_str()).await?;
+    let cancel = cancel_on(signals);
+    let found = cancel.run_until_cancelled(arguments.links(arguments.namespace.source.as_str())).await;
+    let (storage, links) = found.unwrap_or_else(|| Err(Failure::job(EngineError::Canceled)))?;
     let plan = RestorePlan {
         sets: arguments.set_list,
         bins: arguments.bin_list,
@@ -174,17 +178,22 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
         encryption: arguments.decryption.keys()?,
         ..RestorePlan::new(arguments.namespace.source.as_str(), arguments.namespace.destination.as_str())
     };
-    let cancel = cancel_on_signal()?;
     let cluster = arguments.connect.connect(&cancel).await?;
     let destination = plan.destination.clone();
     let start = StartRestore { cluster: cluster.clone(), storage, links, plan };
     let result = job::restore(start, cancel).await?;
     cluster.close().await;
     let reports = result.done().map_err(|e| {
-        Failure::Job(match result.snapshot.counts.inserted {
-            0 => e.to_string(),
-            // What was restored stays.
-            inserted => format!("{e} (until then {} were written)", count(inserted, "record")),
+        let counts = &result.snapshot.counts;
+        let written = count(counts.inserted, "record");
+        // What was restored stays.
+        Failure::Job(match (counts.inserted, counts.in_doubt) {
+            (0, 0) => e.to_string(),
+            (_, 0) => format!("{e} (until then {written} were written)"),
+            (_, in_doubt) => format!(
+                "{e} (until then {written} were written; {} may have been: no answer came)",
+                count(in_doubt, "record")
+            ),
         })
     })?;
     // One namespace was named.

@@ -24,8 +24,8 @@ pub(super) struct Place {
     remote: bool,
 }
 
-pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
-    let mut signals = Signals::listen().map_err(Failure::job)?;
+pub(super) async fn run(arguments: Arguments, mut signals: Signals) -> Result<(), Failure> {
+    signals.listen_to_reloads().map_err(Failure::job)?;
     let Place { config, remote } = arguments.place;
     // An address may take its time to answer.
     let loaded = tokio::select! {

@@ -3,7 +3,7 @@
 //! The state itself is in the folder of the backup; the file names that folder.
 
 use std::fs::File;
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -28,17 +28,31 @@ struct StateFile {
 /// The file to write: `path`, or a file in it when it is a folder.
 ///
 /// # Errors
-/// Its folder does not exist.
+/// Its folder does not exist, or it is there already and is no state file.
 pub(super) fn destination(path: PathBuf, namespace: &str) -> Result<PathBuf, Failure> {
+    let refuse = |what: String| Err(Failure::Usage(format!("--state-file-dst: {what}")));
     let file = if path.is_dir() { path.join(format!("{namespace}.abs.state")) } else { path };
     let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
-    match parent {
-        Some(parent) if !parent.is_dir() => {
-            let parent = parent.display();
-            Err(Failure::usage(format!("--state-file-dst: the folder {parent} does not exist")))
-        }
-        _ => Ok(file),
+    if let Some(parent) = parent.filter(|parent| !parent.is_dir()) {
+        return refuse(format!("the folder {} does not exist", parent.display()));
     }
+    match std::fs::symlink_metadata(&file) {
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(file),
+        Err(e) => refuse(format!("cannot look at {}: {e}", file.display())),
+        // Anything else, as a device, is not to be read.
+        Ok(found) if found.is_file() && read(&file)?.is_some() => Ok(file),
+        Ok(_) => {
+            refuse(format!("{} exists and is no state file of abs backup: name another file", file.display()))
+        }
+    }
+}
+
+/// What a state file says; none of another file.
+fn read(path: &Path) -> Result<Option<StateFile>, Failure> {
+    let mut text = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(LIMIT).read_to_end(&mut text));
+    read.map_err(|e| Failure::usage(format!("cannot read {}: {e}", path.display())))?;
+    Ok(serde_json::from_slice(&text).ok().filter(|state: &StateFile| state.abs_backup_state == FORMAT))
 }
 
 /// Writes the state file of the backup in `directory`.
@@ -65,12 +79,9 @@ pub(super) fn folder(path: PathBuf) -> Result<PathBuf, Failure> {
     if !path.is_file() {
         return Ok(path);
     }
-    let mut text = Vec::new();
-    let read = File::open(&path).and_then(|file| file.take(LIMIT).read_to_end(&mut text));
-    read.map_err(|e| Failure::usage(format!("cannot read {}: {e}", path.display())))?;
-    match serde_json::from_slice::<StateFile>(&text) {
-        Ok(state) if state.abs_backup_state == FORMAT => Ok(state.directory),
-        _ => Err(Failure::usage(format!(
+    match read(&path)? {
+        Some(state) => Ok(state.directory),
+        None => Err(Failure::usage(format!(
             "{} is no state file of abs backup; a backup of asbackup cannot be continued: start a new one",
             path.display()
         ))),

@@ -252,7 +252,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         new(Method::POST, path, id, summary)
             .answers(202, "Restore operation job id", Content::number())
             .refuses(400, "Bad Request")
-            .refuses(409, "A namespace to restore is being backed up")
+            .refuses(409, "A namespace to restore is being backed up, or the backup is being deleted")
             .refuses(405, "Method Not Allowed")
     };
     vec![

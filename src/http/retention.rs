@@ -53,7 +53,7 @@ pub fn endpoints() -> Vec<Endpoint> {
              routine, or the routine makes one.",
         )
         .query("cascade", Kind::Flag, "Delete the backups that build on it, too")
-        .query("dry-run", Kind::Flag, "Delete nothing, and answer what would be deleted")
+        .query("dry-run", Kind::Flag, "Delete nothing, and answer what would be deleted, or the refusal")
         .answers(200, "What was deleted", Content::json::<DeletedBackups>())
         .by(delete),
     ]

@@ -1,5 +1,6 @@
 //! What the system tells the service.
 
+use std::future::pending;
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -18,11 +19,12 @@ pub enum Told {
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
-    hangup: Signal,
+    /// Unless it is that of any process, which may be told to ignore it.
+    hangup: Option<Signal>,
 }
 
 impl Signals {
-    /// From now on, signals are heard here and do not end the process.
+    /// From now on, signals to stop are heard here and do not end the process. To be called inside a runtime.
     ///
     /// # Errors
     /// When the system refuses.
@@ -30,8 +32,17 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
+            hangup: None,
         })
+    }
+
+    /// From now on, signals to reload are heard here, too.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn listen_to_reloads(&mut self) -> io::Result<()> {
+        self.hangup = Some(signal(SignalKind::hangup())?);
+        Ok(())
     }
 
     /// Waits for the next.
@@ -39,12 +50,21 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => Told::Stop("SIGTERM"),
             _ = self.interrupt.recv() => Told::Stop("SIGINT"),
-            _ = self.hangup.recv() => Told::Reload,
+            () = hung_up(self.hangup.as_mut()) => Told::Reload,
         }
     }
 
     /// Waits until it is told to stop.
     pub async fn stop(&mut self) {
         while self.next().await == Told::Reload {}
+    }
+}
+
+async fn hung_up(hangup: Option<&mut Signal>) {
+    match hangup {
+        Some(hangup) => {
+            hangup.recv().await;
+        }
+        None => pending().await,
     }
 }

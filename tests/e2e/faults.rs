@@ -5,6 +5,7 @@ mod chaos;
 mod disk;
 mod files;
 mod kill;
+mod kill_restores;
 mod nodes;
 mod restore;
 mod scan;
@@ -28,7 +29,7 @@ use abs_engine::{
 use abs_storage::{Local, ObjectPath, Storage};
 
 use crate::raw::{self, Raw};
-use crate::support::{HANGS, Server};
+use crate::support::{Dump, HANGS, Server, same};
 
 /// As often as the command line, without its waits.
 const FAST: Retry = Retry { base: Duration::from_millis(1), multiplier: 1.5, max_retries: 10 };
@@ -85,6 +86,60 @@ impl Data {
         record.digest[1] = record.digest[1] & 0xf0 | high;
         record
     }
+}
+
+/// A server with records, and what a backup of them holds.
+struct Original {
+    server: Server,
+    backup: tempfile::TempDir,
+    expected: Dump,
+}
+
+impl Original {
+    fn new() -> Self {
+        let server = Server::embedded(2);
+        Data { records: 3000, partitions: 500, size: 2000 }.fill(&server);
+        let backup = tempfile::tempdir().unwrap();
+        server.backup(backup.path(), &[]).ok();
+        let expected = Dump::read(backup.path());
+        Self { server, backup, expected }
+    }
+
+    /// Insists that a backup holds each record once.
+    #[track_caller]
+    fn is_in(&self, folder: &Path) {
+        same(&Dump::read(folder), &self.expected);
+    }
+
+    /// Insists that the namespace holds each record.
+    #[track_caller]
+    fn is_restored(&self) {
+        let again = tempfile::tempdir().unwrap();
+        self.server.backup(again.path(), &[]).ok();
+        self.is_in(again.path());
+    }
+}
+
+/// How much work processes lost that were killed.
+#[derive(Default)]
+struct Losses(Vec<Duration>);
+
+impl Losses {
+    /// Says what was lost, after how many kills of so many `jobs` there was something to continue.
+    fn tell(&self, jobs: &str, continued: usize) {
+        let (kills, all) = (self.0.len(), self.0.iter().sum::<Duration>());
+        let (mean, most) = (all / kills.max(1) as u32, self.0.iter().max().copied().unwrap_or_default());
+        println!(
+            "{kills} kills of {jobs}, {continued} continued; work lost per kill: {:.2} s, {:.2} s at most",
+            mean.as_secs_f64(),
+            most.as_secs_f64()
+        );
+    }
+}
+
+/// How many jobs to kill: so many as `ABS_KILLS` says.
+fn kills(default: u64) -> u64 {
+    std::env::var("ABS_KILLS").map_or(default, |text| text.parse().unwrap())
 }
 
 /// Empties the namespace, and does nothing else.

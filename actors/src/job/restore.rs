@@ -3,14 +3,13 @@
 //! The namespaces of a restore to a point in time are restored at the same time, each of them as one chain.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use abs_cluster::Cluster;
 use abs_config::{ClusterSettings, KeySecrets, RestoreSettings};
 use abs_engine::{
-    ChainPosition, ChainRestore, EngineError, KeyRing, ReadMarks, RestoreLimits, RestorePlan,
-    RestoreProgress, RestoreReport, RestoreSnapshot,
+    ChainPosition, EngineError, KeyRing, RestoreLimits, RestorePlan, RestoreProgress, RestoreReport,
+    RestoreSnapshot,
 };
 use abs_storage::Storage;
 use actix::{Message, Recipient};
@@ -19,9 +18,10 @@ use futures_util::future::BoxFuture;
 use slog::{error, info, warn};
 use tokio::sync::{OwnedRwLockReadGuard, oneshot};
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
+use self::chain::{ChainTask, restore_chain};
 use self::journaling::keep_journal;
+use self::patience::patiently;
 use self::reading::Reading;
 use super::progress::Amounts;
 use super::{Conclusion, Job, Steps};
@@ -33,8 +33,10 @@ use crate::run_error::RunError;
 use crate::settings;
 use crate::shared::Lease;
 
+mod chain;
 mod journaling;
 mod marks;
+mod patience;
 mod reading;
 
 /// The kind of job that restores.
@@ -64,12 +66,14 @@ pub(crate) struct ServiceRestore {
     pub resumed: Option<Resumed>,
 }
 
-/// What there is to restore, or why there is not.
-pub(crate) type Plan = BoxFuture<'static, Result<RestoreWork, RequestError>>;
+/// Finds out what there is to restore, or why there is not; again if that may have changed.
+pub(crate) type Plan = Box<dyn Fn() -> BoxFuture<'static, Result<RestoreWork, RequestError>> + Send + Sync>;
 
 /// How far a restore is that an earlier process began.
 pub(crate) struct Resumed {
     pub started: DateTime<Utc>,
+    /// Until when it waits for its cluster and its storage.
+    pub until: DateTime<Utc>,
     /// Of its chains; none if it had not been planned.
     pub positions: Vec<ChainPosition>,
 }
@@ -156,103 +160,46 @@ impl Job for Restore {
     }
 }
 
-/// A chain to restore.
-struct ChainTask {
-    chain: Chain,
-    plan: RestorePlan,
-    /// Where an earlier process was interrupted.
-    position: Option<ChainPosition>,
-    /// The restore, as soon as it has begun.
-    run: Arc<OnceLock<Arc<ChainRestore>>>,
-}
-
-/// Restores one chain, link by link.
-async fn restore_chain(
-    steps: &Steps<Restore>,
-    cluster: &Cluster,
-    storage: &Arc<dyn Storage>,
-    task: ChainTask,
-    limits: &Arc<RestoreLimits>,
-    cancel: &CancellationToken,
-) -> Result<RestoreReport, EngineError> {
-    let progress = Arc::new(RestoreProgress::default());
-    let chain = &task.chain;
-    for warning in &chain.warnings {
-        progress.warn(warning.clone());
-    }
-    steps.begin(&chain.source, &progress, chain.records).await?;
-    let marks = if task.plan.validate_only {
-        ReadMarks::default()
-    } else {
-        let marked = cancel.run_until_cancelled(marks::begin(steps, storage, chain)).await;
-        marked.unwrap_or(Err(EngineError::Canceled))?
-    };
-    let restored = restore_links(steps, cluster, storage, task, &progress, limits, cancel).await;
-    marks::end(marks).await;
-    restored
-}
-
-/// Restores the links of a chain.
-async fn restore_links(
-    steps: &Steps<Restore>,
-    cluster: &Cluster,
-    storage: &Arc<dyn Storage>,
-    ChainTask { chain, plan, position, run: place }: ChainTask,
-    progress: &Arc<RestoreProgress>,
-    limits: &Arc<RestoreLimits>,
-    cancel: &CancellationToken,
-) -> Result<RestoreReport, EngineError> {
-    let run = ChainRestore::begin(cluster, storage, &chain.links, &plan, limits, progress, cancel).await?;
-    if let Some(position) = position {
-        run.resume(position)?;
-        progress.warn(format!(
-            "the restore of namespace {} was interrupted by an end of the service: records that may have been written before it \
-             and were sent again are counted in errors-in-doubt, and may count as existed or fresher",
-            chain.source
-        ));
-    }
-    let run = place.get_or_init(|| run);
-    while let Some(queue) = run.next_link().await {
-        if let Err(e) = steps.run_stage(Reading { run: Arc::clone(run), queue }, plan.parallel).await {
-            run.fail(e);
-        }
-    }
-    run.finish().await
-}
-
 /// Makes the one restore that the command line asked for.
 async fn single(start: StartRestore, steps: &Steps<Restore>) -> Result<RestoreReport, EngineError> {
     let StartRestore { cluster, storage, links, plan } = start;
     let limits = RestoreLimits::new(&plan, 1);
     let chain = Chain { source: plan.source.clone(), links, records: None, warnings: Vec::new() };
-    let task = ChainTask { chain, plan, position: None, run: Arc::default() };
+    let task = ChainTask { chain, plan, position: None, until: None, run: Arc::default() };
     restore_chain(steps, &cluster, &storage, task, &limits, &steps.cancel).await
 }
 
 impl ServiceRestore {
     /// Plans the restore, reports the plan, and carries it out.
     async fn run(self, steps: &Steps<Restore>) -> Result<Vec<RestoreReport>, EngineError> {
-        let positions = if let Some(Resumed { started, positions }) = self.resumed {
+        let (until, positions) = if let Some(Resumed { started, until, positions }) = self.resumed {
             info!(steps.log, "resuming the restore that the end of the service interrupted"; "started" => %started);
-            positions
+            (Some(until), positions)
         } else {
             if let Some(journal) = &steps.shared.journal {
                 // Before its id is known.
                 journal.note_start(steps.id).await;
             }
-            Vec::new()
+            (None, Vec::new())
         };
-        let planning = prepare(steps, self.plan, self.reserve);
+        let prepare = || prepare(steps, &self.plan, &self.reserve);
+        let planning = patiently(steps, &steps.cancel, until, "the plan", Unprepared::may_pass, prepare);
         let prepared = steps.cancel.run_until_cancelled(planning).await;
+        let failed = |e: &dyn fmt::Display| {
+            let interrupted = if until.is_some() { "interrupted, and cannot be continued: " } else { "" };
+            EngineError::Plan(format!("{interrupted}{e}"))
+        };
         let (refusal, prepared) = match prepared.unwrap_or(Err(EngineError::Canceled.into())) {
             Ok(prepared) => (None, Ok(prepared)),
-            Err(Unprepared::Refused(e)) => (Some(e.clone()), Err(EngineError::Plan(e.to_string()))),
-            Err(Unprepared::Failed(RunError::Engine(e))) => (None, Err(e)),
-            Err(Unprepared::Failed(e)) => (None, Err(EngineError::Plan(e.to_string()))),
+            Err(Unprepared::Refused(e)) => (Some(e.clone()), Err(failed(&e))),
+            Err(Unprepared::Failed(RunError::Engine(EngineError::Canceled))) => {
+                (None, Err(EngineError::Canceled))
+            }
+            Err(Unprepared::Failed(e)) => (None, Err(failed(&e))),
         };
         // A request that waits no longer needs no answer.
         let _ = self.planned.send(refusal.map_or(Ok(()), Err));
-        prepared?.restore(steps, positions).await
+        prepared?.restore(steps, until, positions).await
     }
 }
 
@@ -264,6 +211,26 @@ enum Unprepared {
     Failed(RunError),
 }
 
+impl Unprepared {
+    /// Whether it is worth another try.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Refused(RequestError::Failed(_) | RequestError::Conflict(_)) => true,
+            Self::Refused(_) => false,
+            Self::Failed(e) => e.is_transient(),
+        }
+    }
+}
+
+impl fmt::Display for Unprepared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(e) => e.fmt(f),
+            Self::Failed(e) => e.fmt(f),
+        }
+    }
+}
+
 impl<E: Into<RunError>> From<E> for Unprepared {
     fn from(error: E) -> Self {
         Self::Failed(error.into())
@@ -272,10 +239,10 @@ impl<E: Into<RunError>> From<E> for Unprepared {
 
 async fn prepare(
     steps: &Steps<Restore>,
-    plan: BoxFuture<'static, Result<RestoreWork, RequestError>>,
-    reserve: Recipient<ReserveNamespaces>,
+    plan: &Plan,
+    reserve: &Recipient<ReserveNamespaces>,
 ) -> Result<Prepared, Unprepared> {
-    let work = plan.await.map_err(Unprepared::Refused)?;
+    let work = plan().await.map_err(Unprepared::Refused)?;
     let keys = settings::key_ring(&work.keys).await?;
     let plans: Vec<_> = work
         .chains
@@ -316,6 +283,7 @@ impl Prepared {
     async fn restore(
         self,
         steps: &Steps<Restore>,
+        until: Option<DateTime<Utc>>,
         positions: Vec<ChainPosition>,
     ) -> Result<Vec<RestoreReport>, EngineError> {
         let RestoreWork { storage, policy, chains, reading, .. } = self.work;
@@ -327,6 +295,7 @@ impl Prepared {
             plan,
             // A validation begins again: its sample is of all records.
             position: positions.next().filter(|_| !policy.validate_only),
+            until,
             run: Arc::default(),
         });
         let tasks: Vec<_> = tasks.collect();
@@ -366,10 +335,12 @@ impl Prepared {
 /// Counts and logs the end of a restore.
 fn announce_end(steps: &Steps<Restore>, result: &RestoreResult) {
     let (log, snapshot) = (&steps.log, &result.snapshot);
-    let RestoreSnapshot { inserted, read, bytes_read, .. } = snapshot.counts;
+    let RestoreSnapshot { inserted, in_doubt, read, bytes_read, .. } = snapshot.counts;
     match &result.end {
-        JobEnd::Failed(e) => error!(log, "restore failed"; "error" => %e, "inserted" => inserted),
-        JobEnd::Canceled => warn!(log, "restore canceled"; "inserted" => inserted),
+        JobEnd::Failed(e) => {
+            error!(log, "restore failed"; "error" => %e, "inserted" => inserted, "in_doubt" => in_doubt);
+        }
+        JobEnd::Canceled => warn!(log, "restore canceled"; "inserted" => inserted, "in_doubt" => in_doubt),
         JobEnd::Done | JobEnd::FullDue(_) => {
             info!(log, "restore done"; "inserted" => inserted, "read" => read);
         }

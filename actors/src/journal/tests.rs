@@ -1,5 +1,6 @@
 //! What a journal says of restores when it is opened again.
 
+use abs_engine::RestoreSnapshot;
 use slog::o;
 use tempfile::TempDir;
 
@@ -131,4 +132,43 @@ async fn what_is_old_is_forgotten() {
     assert_eq!(first(at(2)), Some(JobId(3)));
     assert_eq!(first(at(0) + MOST_AGE + TimeDelta::milliseconds(1)), Some(JobId(11)));
     assert_eq!(first(at(0) + MOST_AGE), Some(JobId(11)));
+}
+
+/// Protects: a restore whose document is damaged in any way is known as failed, for as long as others are, and the document is
+/// kept beside.
+#[tokio::test]
+async fn a_damaged_document_is_a_failed_restore() {
+    let last_write = |file: &std::path::Path| std::fs::File::open(file).unwrap().set_modified(at(0).into());
+    for damage in ["cut", "flipped", "empty"] {
+        let place = Place::new();
+        progress(&place.begun("secrets:a:b").await, 10, at(1)).await;
+        let file = place.0.path().join("restores/7.json");
+        let mut text = std::fs::read(&file).unwrap();
+        let why = if damage == "flipped" {
+            text[20] ^= 1;
+            "checksum differs"
+        } else {
+            text.truncate(if damage == "cut" { text.len() / 2 } else { 0 });
+            "is not whole"
+        };
+        std::fs::write(&file, &text).unwrap();
+        let aside = file.with_extension("json.damaged");
+        last_write(&file).unwrap();
+        for _ in 0..2 {
+            let (state, error) = found(&place.open(at(2))).unwrap_err();
+            assert_eq!(state, Status::Failed);
+            assert!(error.contains("journal is damaged") && error.contains(why), "{error}");
+            assert_eq!(std::fs::read(&aside).unwrap(), text);
+        }
+        place.open(at(0) + MOST_AGE + TimeDelta::milliseconds(1));
+        assert!(!aside.exists() && !file.exists());
+    }
+
+    let place = Place::new();
+    let journal = place.begun("secrets:a:b").await;
+    let mut record = lock(&lock(&journal.entries)[&JobId(7)].record).clone();
+    record.version += 1;
+    journal.documents.put(7, &record).unwrap();
+    last_write(&place.0.path().join("restores/7.json")).unwrap();
+    assert!(found(&place.open(at(2))).unwrap_err().1.contains("version is 2"));
 }

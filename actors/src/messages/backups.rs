@@ -53,7 +53,7 @@ pub struct DeleteBackup {
     pub timestamp: i64,
     /// Delete those that build on it, too.
     pub cascade: bool,
-    /// Only answer what would be deleted.
+    /// Only answer what would be deleted, or why not.
     pub dry_run: bool,
 }
 

@@ -34,7 +34,7 @@ pub(crate) struct Delete {
     pub created: DateTime<Utc>,
     /// Delete those that build on them, too.
     pub cascade: bool,
-    /// Only answer what would be deleted.
+    /// Only answer what would be deleted, or why not.
     pub dry_run: bool,
 }
 
@@ -147,23 +147,22 @@ impl Handler<Delete> for RoutineActor {
             let refused = async { Err(RequestError::Conflict(reason)) };
             Box::pin(refused.into_actor(self)) as Self::Result
         };
-        if !dry_run && (self.full.is_busy() || self.incremental.is_busy()) {
+        if self.full.is_busy() || self.incremental.is_busy() {
             // What runs may build on it.
             return refuse("a backup is running: cancel it, or try again when it has ended");
         }
-        let alone = self.shared.readers.of(&self.settings.name).try_write_owned().ok();
-        if !dry_run && alone.is_none() {
+        let Ok(alone) = self.shared.readers.of(&self.settings.name).try_write_owned() else {
             return refuse(
                 "its backups are being read: try again when the restore or the verification has ended",
             );
-        }
+        };
         let catalog = self.shared.catalogs.of(&self.settings.storage);
         let (routine, log) = (self.settings.name.clone(), self.log.clone());
         self.deletions += 1;
         let deleted = self.shared.runtime.spawn(async move {
             let runs = catalog.plan_deletion(&routine, created, cascade).await?;
             if dry_run {
-                return Ok(runs);
+                return catalog.check_deletion(&runs).await.map(|()| runs);
             }
             let (deleted, result) = catalog.delete_runs(runs).await;
             for run in &deleted {
@@ -174,6 +173,8 @@ impl Handler<Delete> for RoutineActor {
         });
         Box::pin(deleted.into_actor(self).map(move |deleted, actor, context| {
             actor.deletions -= 1;
+            // Retention may have found the lock taken.
+            context.notify(ApplyRetention);
             if !dry_run {
                 // Which are the last ones now is in the storage.
                 (actor.full.last, actor.incremental.last) = (None, None);

@@ -246,7 +246,7 @@ fn lost(error: &tokio::task::JoinError) -> RequestError {
     RequestError::Failed(format!("a worker failed: {error}"))
 }
 
-fn unlisted(error: CatalogError) -> RequestError {
+pub(super) fn unlisted(error: CatalogError) -> RequestError {
     match error {
         CatalogError::Storage(e) => RequestError::Failed(e.to_string()),
         e => RequestError::Invalid(e.to_string()),

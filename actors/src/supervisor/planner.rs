@@ -11,6 +11,7 @@ use abs_engine::{EngineError, FoundBackup, FoundBackups, Link, Metadata, find_ba
 use abs_storage::{ErrorKind, ObjectPath};
 use chrono::{DateTime, Utc};
 
+use super::backups::unlisted;
 use super::jobs::Reserved;
 use super::system::reach;
 use crate::job::restore::{Plan, RestoreWork};
@@ -24,6 +25,7 @@ fn invalid(e: impl std::fmt::Display) -> RequestError {
 }
 
 /// Finds out what there is to restore.
+#[derive(Clone)]
 pub(super) struct Planner {
     pub settings: Arc<Settings>,
     pub shared: Arc<Shared>,
@@ -73,10 +75,13 @@ impl Asked {
     /// Finds out what there is to restore, unless an earlier process has planned it.
     pub(super) fn plan(self, planned: Option<Vec<Chain>>) -> Plan {
         let Self { planner, request } = self;
-        match request {
-            Request::Path(request) => Box::pin(planner.path(*request, planned)),
-            Request::Time(request) => Box::pin(planner.time(*request, planned)),
-        }
+        Box::new(move || {
+            let (planner, planned) = (planner.clone(), planned.clone());
+            match &request {
+                Request::Path(request) => Box::pin(planner.path((**request).clone(), planned)),
+                Request::Time(request) => Box::pin(planner.time((**request).clone(), planned)),
+            }
+        })
     }
 }
 
@@ -154,15 +159,15 @@ async fn chains(
     configured: &[Namespace],
 ) -> Result<Vec<Chain>, RequestError> {
     let (routine, time) = (&request.routine, DateTime::<Utc>::from(request.time.to_system_time()));
-    let mut namespaces = catalog.namespaces_at(routine, time).await.map_err(invalid)?;
+    let mut namespaces = catalog.namespaces_at(routine, time).await.map_err(unlisted)?;
     if namespaces.is_empty() {
-        let all = catalog.list(routine, BackupKind::Full, ..).await.map_err(invalid)?.backups;
+        let all = catalog.list(routine, BackupKind::Full, ..).await.map_err(unlisted)?.backups;
         let suspect = all.into_iter().find(|full| !full.is_trusted()).map(|full| full.key);
         return Err(invalid(CatalogError::NoBackup { routine: routine.clone(), time, suspect }));
     }
     if !configured.is_empty() {
         // What the routine backed up once and does no more is not wanted; what its last full backup failed to take is.
-        let last = catalog.last_run(routine, BackupKind::Full, ..=time).await.map_err(invalid)?;
+        let last = catalog.last_run(routine, BackupKind::Full, ..=time).await.map_err(unlisted)?;
         namespaces.retain(|name| {
             configured.iter().any(|wanted| wanted.as_str() == name)
                 || last.iter().any(|full| full.namespace() == name)
@@ -178,7 +183,7 @@ async fn chains(
         }
         namespaces.retain(|name| name == map.source.as_str());
     }
-    let chains = catalog.chains(routine, &namespaces, time).await.map_err(invalid)?;
+    let chains = catalog.chains(routine, &namespaces, time).await.map_err(unlisted)?;
     let mut planned = Vec::new();
     for (source, chain) in chains {
         let chain = chain.map_err(invalid)?;
@@ -196,11 +201,16 @@ async fn chains(
         planned.push(Chain {
             source,
             records: Some(backups.iter().map(|backup| backup.metadata.record_count).sum()),
-            links: backups.into_iter().map(|backup| Link::from(backup.key)).collect(),
+            links: backups.into_iter().map(|backup| described(backup.key)).collect(),
             warnings,
         });
     }
     Ok(planned)
+}
+
+/// The link of a backup that has a metadata.yaml.
+fn described(folder: ObjectPath) -> Link {
+    Link { folders: vec![folder], is_described: true }
 }
 
 /// What there is to restore in a folder: one backup, all backups of one run, or files without a metadata.yaml.
@@ -237,7 +247,7 @@ async fn chains_in(catalog: &Catalog, request: &RestoreRequestSettings) -> Resul
         }
         check_encryption(&request.policy, folder, metadata)?;
         let (source, records) = (metadata.namespace.clone(), Some(metadata.record_count));
-        chains.push(Chain { source, links: vec![folder.clone().into()], records, warnings: Vec::new() });
+        chains.push(Chain { source, links: vec![described(folder.clone())], records, warnings: Vec::new() });
     }
     if let Some(bare) = bare.first() {
         return Err(RequestError::Invalid(format!(
@@ -262,6 +272,7 @@ async fn chains_in(catalog: &Catalog, request: &RestoreRequestSettings) -> Resul
 /// The answer when what is to be restored cannot be read.
 fn unreadable(error: &EngineError) -> RequestError {
     match error {
+        EngineError::Deleting { .. } => RequestError::Conflict(format!("backup-data-path: {error}")),
         EngineError::Storage(e) => match &e.kind {
             ErrorKind::Io(why) if why.kind() != io::ErrorKind::InvalidFilename => {
                 RequestError::Failed(error.to_string())

@@ -1,11 +1,13 @@
 //! Requests about restores.
 
 use std::collections::BTreeMap;
+use std::future::ready;
 use std::sync::Arc;
 
 use actix::{
     ActorFutureExt as _, Addr, AsyncContext as _, Handler, ResponseActFuture, ResponseFuture, WrapFuture as _,
 };
+use futures_util::FutureExt as _;
 use slog::o;
 use tokio::sync::oneshot;
 
@@ -76,18 +78,15 @@ impl SupervisorActor {
         let Memory { ended, interrupted, last_id } = journal.take_memory();
         self.ended_restores = ended;
         self.shared.skip_id(last_id);
-        for Interrupted { id, started, order, chains } in interrupted {
+        for Interrupted { id, started, until, order, chains } in interrupted {
             let (chains, positions): (Vec<_>, Vec<_>) = chains.into_iter().unzip();
             let asked = self.planner().and_then(|planner| planner.ask(&order));
             let reserved = asked.as_ref().ok().map(|asked| asked.reserves(&chains));
-            let plan = match asked {
+            let plan: Plan = match asked {
                 Ok(asked) => asked.plan((!chains.is_empty()).then_some(chains)),
-                Err(e) => {
-                    let why = format!("interrupted, and cannot be continued: {e}");
-                    Box::pin(async { Err(RequestError::Invalid(why)) })
-                }
+                Err(e) => Box::new(move || ready(Err(e.clone())).boxed()),
             };
-            let resumed = Some(Resumed { started, positions });
+            let resumed = Some(Resumed { started, until, positions });
             // Nobody waits for its plan.
             let (planned, _) = oneshot::channel();
             self.add_restore(id, order.routine(), plan, planned, resumed, reserved, context);

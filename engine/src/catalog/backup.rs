@@ -152,10 +152,15 @@ pub enum CatalogError {
         count: usize,
     },
     /// A run cannot be deleted: it is pinned, or a pinned one builds on it.
-    #[error("{run} is not deleted: a pin keeps it")]
+    #[error(
+        "{run} is not deleted: {}",
+        if .run == .pin { "it is pinned".to_owned() } else { format!("{pin} is pinned and needs it") }
+    )]
     Pinned {
         /// The folder of the run.
         run: ObjectPath,
+        /// The folder of the run that has the pin.
+        pin: ObjectPath,
     },
     /// A run cannot be deleted: it is being read.
     #[error("{run} is not deleted: a restore reads it")]

@@ -12,10 +12,11 @@ use super::pins::pinned;
 use super::{Backup, BackupKind, Catalog, CatalogError, Result, expired};
 use crate::METADATA_FILE;
 use crate::checkpoint::CHECKPOINTS;
+use crate::reading::remove_left_marks;
 
 impl Catalog {
     /// Deletes what the policy keeps no longer (see [`expired`]), and what an earlier deletion or a failed run left
-    /// behind: deletions that were interrupted, and what is older than the oldest full backup kept and that nobody claims. Returns the folders of the runs that are gone.
+    /// behind: marks of readers that have ended, deletions that were interrupted, and what is older than the oldest full backup kept and that nobody claims. Returns the folders of the runs that are gone.
     ///
     /// What a pin keeps, or another process reads, stays. A run that holds one of the paths `in_use`, or lies in one, is left alone: name the keys of backups that are
     /// being restored and the folders of runs that go on. So is one with a backup that cannot be read, and every
@@ -37,6 +38,9 @@ impl Catalog {
         }
         let mut fulls = self.scan(routine, BackupKind::Full).await?;
         let mut incrementals = self.scan(routine, BackupKind::Incremental).await?;
+        for found in [&fulls, &incrementals] {
+            remove_left_marks(&**self.storage(), &found.reading, self.owner()).await?;
+        }
         let mut suspects = Vec::new();
         for found in [&mut fulls, &mut incrementals] {
             suspects.extend(found.listed.backups.extract_if(.., |backup| !backup.is_trusted()));
@@ -59,7 +63,7 @@ impl Catalog {
         runs.retain(|run| {
             !unreadable.contains(run)
                 && !since_doubt.contains(run)
-                && !pins.contains(run)
+                && !pins.contains_key(run)
                 && !is_used(run, in_use)
         });
 

@@ -68,6 +68,12 @@ impl Catalog {
                 dependents.push(backup);
             }
         }
+        runs.extend(going.iter().map(|backup| (backup.created, backup.run.clone())));
+        // First, because no cascade helps against it.
+        let pins = pinned(&fulls.backups, &incrementals.backups);
+        if let Some((run, pin)) = runs.iter().find_map(|(_, run)| pins.get_key_value(run)) {
+            return Err(CatalogError::Pinned { run: (*run).clone(), pin: (*pin).clone() });
+        }
         if let Some(first) = dependents.first()
             && !cascade
         {
@@ -78,12 +84,18 @@ impl Catalog {
                 count: dependents.len(),
             });
         }
-        runs.extend(going.iter().map(|backup| (backup.created, backup.run.clone())));
-        let pins = pinned(&fulls.backups, &incrementals.backups);
-        if let Some((_, run)) = runs.iter().find(|(_, run)| pins.contains(run)) {
-            return Err(CatalogError::Pinned { run: run.clone() });
-        }
         Ok(runs.into_iter().rev().map(|(_, run)| run).collect())
+    }
+
+    /// Fails as [`delete_runs`](Self::delete_runs) would now.
+    ///
+    /// # Errors
+    /// One is being read, or is pinned.
+    pub async fn check_deletion(&self, runs: &[ObjectPath]) -> Result<()> {
+        for run in runs {
+            self.check_unused(run).await?;
+        }
+        Ok(())
     }
 
     /// Deletes runs in this order; returns the folders of those that are gone.
@@ -141,7 +153,7 @@ impl Catalog {
         for object in self.storage().list(run, true).await?.objects {
             let name = object.path.name();
             if name == PIN_FILE {
-                return Err(CatalogError::Pinned { run: run.clone() });
+                return Err(CatalogError::Pinned { run: run.clone(), pin: run.clone() });
             }
             if is_reading_mark(name) && !is_free(&**self.storage(), &object.path, self.owner()).await? {
                 return Err(CatalogError::InUse { run: run.clone() });
@@ -173,6 +185,7 @@ mod tests {
     use super::*;
     use crate::claim::Owner;
     use crate::error::EngineError;
+    use crate::find_backups;
     use crate::reading::ReadMarks;
 
     use BackupKind::{Full, Incremental};
@@ -226,9 +239,11 @@ mod tests {
         let place = place();
         assert_eq!(place.catalog.pin("r", at(6)).await.unwrap(), [run(Incremental, 6)]);
         assert_eq!(place.catalog.pin("r", at(3)).await.unwrap(), [] as [ObjectPath; 0]);
-        for minute in [0, 5, 6] {
-            let error = plan(&place, minute, true).await.unwrap_err();
-            assert!(matches!(error, CatalogError::Pinned { .. }), "{minute}: {error}");
+        for (minute, cascade) in [(0, true), (0, false), (5, true), (6, true)] {
+            let error = plan(&place, minute, cascade).await.unwrap_err();
+            let CatalogError::Pinned { pin, .. } = &error else { panic!("{minute}: {error}") };
+            assert_eq!(pin, &run(Incremental, 6));
+            assert!(error.to_string().contains(pin.as_str()), "{error}");
         }
         let listed = place.catalog.list("r", Incremental, ..).await.unwrap().backups;
         assert_eq!(
@@ -254,6 +269,8 @@ mod tests {
         let reading = ReadMarks::begin(&storage, &folders, &Owner::default()).await.unwrap();
         let error = delete(&place, 15).await.unwrap_err();
         assert!(matches!(error, CatalogError::InUse { .. }), "{error}");
+        let same = place.catalog.check_deletion(&[run(Incremental, 15)]).await.unwrap_err();
+        assert_eq!(same.to_string(), error.to_string(), "a dry run says the same");
         assert!(!place.exists(&format!("{folder}/{DELETING_FILE}")), "the mark is taken back");
         reading.end().await;
 
@@ -266,9 +283,17 @@ mod tests {
         let names = || std::fs::read_dir(place.file(folder.as_str())).unwrap().count();
         assert_eq!(names(), 3, "readers left nothing");
         drop(deletion);
-        let reading = ReadMarks::begin(&storage, &folders, &Owner::default()).await.unwrap();
-        // Its process ended without a word.
-        drop(reading);
+        let left = || async {
+            // Its process ended without a word.
+            drop(ReadMarks::begin(&storage, &folders, &Owner::default()).await.unwrap());
+            assert_eq!(names(), 4, "with the mark of the deletion, which stands for nothing");
+        };
+        left().await;
+        let retention = abs_config::Retention { full: Some(2), incremental: None };
+        place.catalog.apply_retention("r", retention, &[]).await.unwrap();
+        assert_eq!(names(), 3, "retention deletes its mark");
+        left().await;
+        left().await;
         delete(&place, 15).await.unwrap();
         assert!(!place.exists(run(Incremental, 15).as_str()));
     }
@@ -284,6 +309,9 @@ mod tests {
             place.write(&format!("{folder}/{DELETING_FILE}"), "this backup is being deleted");
             std::fs::remove_file(place.file(&format!("{folder}/{METADATA_FILE}"))).unwrap();
         }
+        let folder = run(Incremental, 15).join("data/test").unwrap();
+        let error = find_backups(&**place.catalog.storage(), &folder).await.unwrap_err();
+        assert!(matches!(error, EngineError::Deleting { .. }), "{error}");
         assert_eq!(plan(&place, 15, false).await.unwrap(), [run(Incremental, 15)]);
         delete(&place, 15).await.unwrap();
         assert!(!place.exists(run(Incremental, 15).as_str()));

@@ -18,7 +18,7 @@ use super::pins::PIN_FILE;
 use super::suspects::{MARK_FILE, is_dated_later};
 use super::{Backup, BackupKind, Listed, Result, Unreadable};
 use crate::claim::{Owner, claim_number};
-use crate::reading::DELETING_FILE;
+use crate::reading::{DELETING_FILE, is_reading_mark};
 use crate::{METADATA_FILE, Metadata};
 
 /// How many requests are under way at once.
@@ -84,6 +84,8 @@ pub(super) struct Found {
     pub listed: Listed,
     /// Folders without any metadata.yaml: of runs that go on, failed or were deleted in part, or of others.
     pub bare: Vec<Bare>,
+    /// The marks of readers beside backups.
+    pub reading: Vec<ObjectInfo>,
 }
 
 /// A folder without any metadata.yaml.
@@ -303,6 +305,9 @@ impl Catalog {
                         found.bare.push(Bare { claims: claims.collect(), folder, is_deleted });
                         continue;
                     }
+                    found
+                        .reading
+                        .extend(others.into_iter().filter(|object| is_reading_mark(object.path.name())));
                     backups
                         .extend(known.into_iter().map(|known| backup(routine, kind, &folder, &marks, known)));
                     unread.extend(new.into_iter().map(|file| (folder.clone(), Arc::clone(&marks), file)));

@@ -2,7 +2,7 @@
 //!
 //! A pin is an object in the folder of a run. It holds all that a restore of the run's backups needs.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use abs_storage::ObjectPath;
 use chrono::{DateTime, Utc};
@@ -51,18 +51,22 @@ impl Catalog {
     }
 }
 
-/// The folders of the runs that pins hold: each pinned one, and what it builds on.
-pub(super) fn pinned<'a>(fulls: &'a [Backup], incrementals: &'a [Backup]) -> HashSet<&'a ObjectPath> {
-    let mut held = HashSet::new();
+/// The folders of the runs that pins hold, each with that of a run which has the pin: each pinned one, and what it builds on.
+pub(super) fn pinned<'a>(
+    fulls: &'a [Backup],
+    incrementals: &'a [Backup],
+) -> HashMap<&'a ObjectPath, &'a ObjectPath> {
+    let mut held = HashMap::new();
     for pin in fulls.iter().chain(incrementals).filter(|backup| backup.pinned) {
-        held.insert(&pin.run);
+        held.insert(&pin.run, &pin.run);
         let own = |backup: &&Backup| backup.namespace() == pin.namespace() && backup.created <= pin.created;
         if pin.kind == BackupKind::Incremental
             && let Some(full) = fulls.iter().filter(own).max_by_key(|full| full.created)
         {
-            held.insert(&full.run);
             let between = incrementals.iter().filter(own).filter(|backup| backup.created >= full.created);
-            held.extend(between.map(|backup| &backup.run));
+            for base in between.chain([full]) {
+                held.entry(&base.run).or_insert(&pin.run);
+            }
         }
     }
     held

@@ -11,11 +11,9 @@ use super::listing::RunFolder;
 use super::{BackupKind, Catalog, Result};
 use crate::METADATA_FILE;
 use crate::checkpoint::CHECKPOINTS;
-use crate::claim::{LEFTOVER, Standing, claim_number, read_claim};
+use crate::claim::{LEFT, LEFTOVER, Standing, assess, claim_number};
 use crate::own_claim::{ClaimPaths, OwnClaim};
-
-/// After which time an upload or a claim is taken for a leftover, whoever made it.
-const LEFT: Duration = Duration::from_hours(7 * 24);
+use crate::reading::remove_left_marks;
 
 /// A run whose process ended before it was done, and that can be continued.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +42,7 @@ pub struct Swept {
 }
 
 impl Catalog {
-    /// Deletes what processes left behind that ended while they backed up this routine, and unfinished uploads of more than a
+    /// Deletes what processes left behind that ended while they backed up this routine or read its backups, and unfinished uploads of more than a
     /// week ago; but a run that has a checkpoint and that `keeps` takes stays, for the caller to continue. Of runs only those
     /// are looked at that are newer than the newest whole one: retention takes what is older.
     pub async fn sweep(&self, routine: &str, keeps: impl Fn(&Unfinished) -> bool) -> Swept {
@@ -71,6 +69,7 @@ impl Catalog {
         let mut result = Ok(());
         while let Some(run) = runs.pop() {
             let objects = self.storage().list(&run.path, true).await?.objects;
+            remove_left_marks(&**self.storage(), &objects, self.owner()).await?;
             let whole: Vec<_> = objects
                 .iter()
                 .filter(|object| object.path.name() == METADATA_FILE)
@@ -175,12 +174,7 @@ impl Catalog {
 
     /// What is known of a claim.
     async fn assess(&self, claim: &ObjectInfo) -> Result<Standing, StorageError> {
-        if claim.modified.elapsed().is_ok_and(|age| age > LEFT) {
-            return Ok(Standing::Free);
-        }
-        // Without a text its run ended meanwhile.
-        let text = read_claim(&**self.storage(), &claim.path).await?;
-        Ok(text.map_or(Standing::Held, |text| self.owner().assess(&text)))
+        assess(&**self.storage(), claim, self.owner()).await
     }
 }
 
@@ -268,9 +262,16 @@ mod tests {
         let done = run(Incremental, 35);
         place.incremental("test", 35, 5);
         place.write(&format!("{done}/data/test/{CLAIM_FILE}"), &abandoned);
+        place.write(&format!("{done}/data/test/reading-1"), &abandoned);
+        place.write(&format!("{done}/data/test/reading-2"), "being read by elsewhere pid:[1] 1 1\n");
         assert_eq!(sweep(&place).await, [crashed.clone(), test.clone()]);
         assert!(place.exists(&format!("{done}/data/test/{METADATA_FILE}")), "a whole backup stays");
         assert!(!place.exists(&format!("{done}/data/test/{CLAIM_FILE}")), "without its claim");
+        assert!(
+            !place.exists(&format!("{done}/data/test/reading-1")),
+            "without the mark of a reader that ended"
+        );
+        assert!(place.exists(&format!("{done}/data/test/reading-2")), "the mark of one that reads stays");
         for (path, stays) in
             [(&old, true), (&crashed, false), (&test, false), (&half, true), (&alive, true), (&foreign, true)]
         {

@@ -2,23 +2,20 @@
 
 use std::path::Path;
 use std::process::Child;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use super::{Data, Numbers, left_in};
+use super::{Data, Losses, Numbers, Original, kills, left_in};
 use crate::support::{Dump, Server, abs, command, golden, outcome, same, signal};
 
 /// Protects: a backup that is killed again and again, at any moment, and continued, has each record once. `ABS_KILLS` says
 /// how many backups to make.
 #[test]
 fn a_backup_that_is_killed_is_continued() {
-    let backups: u64 = std::env::var("ABS_KILLS").map_or(4, |text| text.parse().unwrap());
-    let server = Server::embedded(2);
-    Data { records: 3000, partitions: 500, size: 2000 }.fill(&server);
-    let whole = tempfile::tempdir().unwrap();
-    server.backup(whole.path(), &[]).ok();
-    let expected = Dump::read(whole.path());
+    let backups = kills(4);
+    let original = Original::new();
+    let server = &original.server;
     let mut numbers = Numbers(1);
-    let (mut kills, mut continued) = (0, 0);
+    let (mut losses, mut continued) = (Losses::default(), 0);
     for number in 0..backups {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().to_str().unwrap();
@@ -26,12 +23,15 @@ fn a_backup_that_is_killed_is_continued() {
         let slow = ["--bandwidth", "8", "--checkpoint-interval", "20"];
         let mut place = ["-d", path];
         for _ in 0..3 {
+            let begun = SystemTime::now();
             let mut child = command(&[&fixed[..], &slow, &place].concat()).spawn().unwrap();
             std::thread::sleep(Duration::from_millis(numbers.below(900)));
             child.kill().unwrap();
+            let killed = SystemTime::now();
             let ended = outcome(child);
             assert_ne!(ended.code, Some(1), "{ended:?}");
-            kills += 1;
+            let safe = last_checkpoint(folder.path()).map_or(begun, |last| last.max(begun));
+            losses.0.push(killed.duration_since(safe).unwrap_or_default());
             if left_in(folder.path()).contains(&"metadata.yaml".to_owned()) {
                 break;
             }
@@ -49,7 +49,7 @@ fn a_backup_that_is_killed_is_continued() {
             let summary = outcome(summary).ok().json();
             assert_eq!(summary["record-count"], 3000);
         }
-        same(&Dump::read(folder.path()), &expected);
+        original.is_in(folder.path());
         let is_odd =
             |name: &String| name.starts_with("in-progress") || name.starts_with(".abs") || name == "manifest";
         if left_in(folder.path()).iter().any(is_odd) {
@@ -60,7 +60,13 @@ fn a_backup_that_is_killed_is_continued() {
         assert_eq!(left_in(folder.path()).into_iter().find(is_odd), None, "backup {number}");
         crate::support::abs(&["inspect", path]).ok();
     }
-    println!("{kills} kills, {continued} continued");
+    losses.tell(&format!("{backups} backups"), continued);
+}
+
+/// When the last checkpoint in the folder of a backup was written.
+fn last_checkpoint(folder: &Path) -> Option<SystemTime> {
+    let checkpoints = std::fs::read_dir(folder.join("manifest")).ok()?.filter_map(Result::ok);
+    checkpoints.filter_map(|entry| entry.metadata().ok()?.modified().ok()).max()
 }
 
 /// Protects: what cannot be continued is refused with its reason, and stays.
@@ -93,11 +99,8 @@ fn what_cannot_be_continued_is_refused() {
 /// each record is there once, and the first process leaves nothing when it runs again.
 #[test]
 fn a_backup_that_is_stopped_is_taken_over() {
-    let server = Server::embedded(2);
-    Data { records: 3000, partitions: 500, size: 2000 }.fill(&server);
-    let whole = tempfile::tempdir().unwrap();
-    server.backup(whole.path(), &[]).ok();
-    let expected = Dump::read(whole.path());
+    let original = Original::new();
+    let server = &original.server;
     let fixed = ["backup", "-h", &server.address, "-n", &server.namespace, "--lease", "1000"];
     let slow = ["--bandwidth", "2", "--checkpoint-interval", "20"];
     for is_over in [true, false] {
@@ -124,7 +127,7 @@ fn a_backup_that_is_stopped_is_taken_over() {
             end_first(first);
             end_second(second);
         }
-        check(folder.path(), &expected);
+        check(folder.path(), &original);
     }
 }
 
@@ -132,11 +135,8 @@ fn a_backup_that_is_stopped_is_taken_over() {
 /// without one it leaves nothing. State files of other tools are refused.
 #[test]
 fn a_signal_suspends_a_backup() {
-    let server = Server::embedded(2);
-    Data { records: 3000, partitions: 500, size: 2000 }.fill(&server);
-    let whole = tempfile::tempdir().unwrap();
-    server.backup(whole.path(), &[]).ok();
-    let expected = Dump::read(whole.path());
+    let original = Original::new();
+    let server = &original.server;
     let place = tempfile::tempdir().unwrap();
     let state = place.path().join("state");
     let state = state.to_str().unwrap();
@@ -166,20 +166,29 @@ fn a_signal_suspends_a_backup() {
         let summary =
             outcome(command(&[&fixed[..], &["--continue", state, "--json"]].concat()).spawn().unwrap());
         assert_eq!(summary.ok().json()["record-count"], 3000);
-        check(&folder, &expected);
+        check(&folder, &original);
     }
     outcome(command(&[&fixed[..], &["--continue", state]].concat()).spawn().unwrap())
         .fails(1, &["holds no unfinished backup"]);
     std::fs::write(state, b"\x0c\xff\x81\x02\x01").unwrap();
     let refused = command(&[&fixed[..], &["--continue", state]].concat()).spawn().unwrap();
     outcome(refused).fails(2, &["is no state file of abs backup"]);
+    // Nothing of the user's is overwritten, and nothing is done before that is known.
+    let folder = place.path().join("none");
+    let over = ["-d", folder.to_str().unwrap(), "--state-file-dst"];
+    for other in [state, "/dev/null"] {
+        let refused = command(&[&fixed[..], &over, &[other]].concat()).spawn().unwrap();
+        outcome(refused).fails(2, &["--state-file-dst", other, "no state file"]);
+    }
+    assert_eq!(std::fs::read(state).unwrap(), b"\x0c\xff\x81\x02\x01");
+    assert!(!folder.exists());
     let nowhere = ["-d", "b", "--state-file-dst", "/nonexistent/state"];
     outcome(command(&[&fixed[..], &nowhere].concat()).spawn().unwrap()).fails(2, &["/nonexistent"]);
 }
 
 /// Checks that a backup is whole, and nothing else is in its folder.
-fn check(folder: &Path, expected: &Dump) {
-    same(&Dump::read(folder), expected);
+fn check(folder: &Path, original: &Original) {
+    original.is_in(folder);
     let mut files = left_in(folder);
     for name in ["manifest.json", "metadata.yaml"] {
         let found = files.iter().position(|file| file == name).unwrap_or_else(|| panic!("{files:?}"));

@@ -355,6 +355,36 @@ fn a_failed_restore_knows_what_it_wrote() {
     assert!(c.inserted >= 59, "{c:?}");
 }
 
+/// Protects: what a failed restore says that it wrote is what it wrote: answers that come after the failure are counted, and
+/// rows whose answers do not come are in doubt.
+#[test]
+fn a_failed_restore_counts_what_was_in_flight() {
+    let folder = tempfile::tempdir().unwrap();
+    let (server, _) = backed_up(2, SMALL, folder.path());
+    let knobs = server.dev().knobs();
+    let fail = |delay| {
+        empty(&server);
+        knobs.clear();
+        knobs.inject(Fault::delay_reply(Kind::Batch, delay).on_node(1));
+        // By then all batches have been sent.
+        knobs.inject(Fault::delay_reply(Kind::Batch, Duration::from_millis(500)).on_node(0));
+        knobs.inject(Fault::fail_row(5, ResultCode::FORBIDDEN).on_node(0).once());
+    };
+    let plan = RestorePlan { batch_size: 10, ..plan_restore(&server) };
+    for (delay, is_answered) in [(Duration::from_secs(1), true), (Duration::from_hours(1), false)] {
+        fail(delay);
+        let (result, c) = restore(&server, folder.path(), &plan);
+        assert!(result.as_ref().is_err_and(|e| matches!(**e, EngineError::Row { .. })), "{result:?}");
+        let objects = server.objects();
+        assert_eq!(c.in_doubt == 0, is_answered, "{c:?}");
+        assert_eq!(c.inserted + c.in_doubt, objects, "{c:?}");
+    }
+    fail(Duration::from_hours(1));
+    let options = ["--batch-size", "10"];
+    let failed = server.restore(&server.namespace, folder.path(), &options);
+    failed.fails(1, &["forbidden", "records were written", "records may have been: no answer came"]);
+}
+
 /// A node that refuses writes for good is given up, with the reason, in one line.
 #[test]
 fn writes_that_stay_refused_fail_the_restore() {

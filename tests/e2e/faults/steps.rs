@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::{Data, empty, left_in};
-use crate::support::{Dump, Outcome, Server, abs, command, outcome, same};
+use super::{Original, empty, left_in};
+use crate::support::{Outcome, abs, command, outcome};
 
 /// What a backup does that others may find half done.
 const STEPS: [&str; 8] = [
@@ -27,11 +27,8 @@ fn crash(arguments: &[&str], step: &str, times: u32) -> Outcome {
 /// ends after that step; it has each record once, and nothing is left over.
 #[test]
 fn a_crash_after_any_step_of_a_backup() {
-    let server = Server::embedded(2);
-    Data { records: 3000, partitions: 500, size: 2000 }.fill(&server);
-    let whole = tempfile::tempdir().unwrap();
-    server.backup(whole.path(), &[]).ok();
-    let expected = Dump::read(whole.path());
+    let original = Original::new();
+    let server = &original.server;
     for step in STEPS {
         for times in [1, 3] {
             let folder = tempfile::tempdir().unwrap();
@@ -59,7 +56,7 @@ fn a_crash_after_any_step_of_a_backup() {
                 last.ok();
             }
             assert!(is_whole(folder.path()), "{step}, {times}");
-            same(&Dump::read(folder.path()), &expected);
+            original.is_in(folder.path());
             let left = left_in(folder.path());
             let is_odd = |name: &&String| {
                 name.starts_with("in-progress") || name.starts_with(".abs") || *name == "manifest"
@@ -77,20 +74,15 @@ fn is_whole(folder: &Path) -> bool {
 /// Protects: a restore whose process ends when some batches were sent is made good by running it again.
 #[test]
 fn a_crash_during_a_restore() {
-    let server = Server::embedded(2);
-    Data { records: 3000, partitions: 500, size: 2000 }.fill(&server);
-    let whole = tempfile::tempdir().unwrap();
-    server.backup(whole.path(), &[]).ok();
-    let expected = Dump::read(whole.path());
+    let original = Original::new();
+    let server = &original.server;
     for times in [1, 5] {
-        empty(&server);
-        let path = whole.path().to_str().unwrap();
+        empty(server);
+        let path = original.backup.path().to_str().unwrap();
         let restore = ["restore", "-h", &server.address, "-n", &server.namespace, "-d", path];
         let ended = crash(&restore, "batch-sent", times);
         assert_eq!(ended.code, None, "{ended:?}");
         abs(&restore).ok();
-        let again = tempfile::tempdir().unwrap();
-        server.backup(again.path(), &[]).ok();
-        same(&Dump::read(again.path()), &expected);
+        original.is_restored();
     }
 }

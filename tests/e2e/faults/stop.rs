@@ -1,5 +1,6 @@
 //! Users who change their mind.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -7,7 +8,7 @@ use abs_devserver::{Fault, Kind};
 use abs_engine::{BackupPlan, EngineError};
 
 use super::{Data, Numbers, empty, left_in, plan_backup, until};
-use crate::support::{Dump, Outcome, Server, command, outcome, signal};
+use crate::support::{Dump, Outcome, Server, command, golden, outcome, signal};
 
 /// What a canceled run must look like: exit code 1 and one line.
 #[track_caller]
@@ -37,6 +38,29 @@ fn a_backup_that_is_canceled_leaves_nothing() {
         signal(child.id(), name);
         canceled(outcome(child));
         assert_eq!(left_in(folder.path()), [""; 0], "SIG{name}");
+    }
+}
+
+/// Protects: a signal counts from the start of the process on, also while it still reads its options: the job is canceled with
+/// the exit code that says so, not ended by the system.
+#[test]
+fn a_signal_counts_from_the_start() {
+    let server = Server::embedded(1);
+    server.dev().knobs().inject(Fault::delay_request(Kind::Any, Duration::from_hours(1)));
+    let place = tempfile::tempdir().unwrap();
+    let pipe = place.path().join("key");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let key = std::fs::read(golden().join("test-key.b64")).unwrap();
+    let options = ["--encrypt", "aes256", "--encryption-key-file", pipe.to_str().unwrap()];
+    let folder = tempfile::tempdir().unwrap();
+    for verb in ["backup", "restore"] {
+        let child = run(&server, verb, folder.path(), &options);
+        // Opened when the process opens it, which then waits for the key.
+        let mut writer = std::fs::OpenOptions::new().write(true).open(&pipe).unwrap();
+        signal(child.id(), "TERM");
+        writer.write_all(&key).unwrap();
+        drop(writer);
+        canceled(outcome(child));
     }
 }
 

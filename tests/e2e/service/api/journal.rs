@@ -1,5 +1,6 @@
 //! What is left of restores when the service ends: they are resumed, or it is known how they ended.
 
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -195,6 +196,25 @@ fn the_history_outlives_the_service() {
     assert!(next > canceled);
 }
 
+/// Protects: a restore whose file in the journal is damaged is known to have failed; the log says so once, not at each start.
+#[test]
+fn a_damaged_journal_is_told_once() {
+    let stage = Stage::new(400, "", 1);
+    let service = stage.home.serve();
+    let job = stage.start(&service);
+    kill(service);
+    std::fs::write(stage.file(job), "{").unwrap();
+    for is_news in [true, false] {
+        let service = stage.home.serve();
+        let status = status(&service, job);
+        let error = status["error"].as_str().unwrap();
+        assert!(status["status"] == "Failed" && error.contains("journal is damaged"), "{status}");
+        let warnings = service.log().lines().filter(|line| line.contains("is damaged")).count();
+        assert_eq!(warnings, usize::from(is_news), "{}", service.log());
+        kill(service);
+    }
+}
+
 /// Protects: what the journal holds is readable by its owner only, and no secret is in it; a restore whose request held one is
 /// not resumed, and says so.
 #[test]
@@ -235,6 +255,95 @@ fn a_service_without_a_state_directory_restores() {
     let backup = service.backup("full", "routine").remove(0);
     let end = service.restore("full", &request_of(&backup, &json!({"no-generation": true})));
     assert_eq!(end["status"], "Done", "{end}");
+}
+
+/// Protects: a resumed restore whose backup was deleted meanwhile, be it in part, has failed and names the backup, because it is
+/// not known what else is missing.
+#[test]
+fn a_restore_whose_backup_was_deleted_fails() {
+    let stage = Stage::new(1500, "", 500);
+    let service = stage.home.serve();
+    let job = stage.start(&service);
+    stage.progresses(&service, job, 0);
+    kill(service);
+    let backup = stage.request["backup-data-path"].as_str().unwrap();
+    std::fs::remove_file(stage.home.storage().join(backup).join("metadata.yaml")).unwrap();
+    let service = stage.home.serve();
+    let end = service.restored(job);
+    let error = end["error"].as_str().unwrap();
+    assert!(end["status"] == "Failed" && error.contains("was deleted") && error.contains(backup), "{end}");
+}
+
+/// Copies all that comes to an address to another one, and back.
+fn forward(from: TcpListener, to: String) {
+    std::thread::spawn(move || {
+        for incoming in from.incoming() {
+            let (incoming, outgoing) = (incoming.unwrap(), TcpStream::connect(&to).unwrap());
+            for (mut from, mut to) in
+                [(incoming.try_clone().unwrap(), outgoing.try_clone().unwrap()), (outgoing, incoming)]
+            {
+                std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+            }
+        }
+    });
+}
+
+/// Protects: a resumed restore waits for a cluster or a storage that cannot be reached when the service starts, says so, and is
+/// resumed when they can; it has failed when they cannot for longer than the configuration allows.
+#[test]
+fn a_resumed_restore_waits_for_its_cluster() {
+    let stage = Stage::new(400, "", 100);
+    let before = held(&stage.server);
+    let service = stage.home.serve();
+    let job = stage.start(&service);
+    stage.progresses(&service, job, 0);
+    kill(service);
+    let reachable = stage.home.configured();
+    let away = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let port = stage.server.address.rsplit_once(':').unwrap().1;
+    let unreachable = reachable.replace(&format!("port: {port}"), &format!("port: {}", away.port()));
+    std::fs::write(stage.home.config(), &unreachable).unwrap();
+    let waits = |service: &Service, job| {
+        let waits = || !status(service, job)["current-job"]["retry"].is_null();
+        eventually(waits).unwrap_or_else(|()| panic!("{}\n{}", status(service, job), service.log()));
+        assert_eq!(status(service, job)["status"], "Running");
+    };
+    let service = stage.home.serve();
+    waits(&service, job);
+    forward(TcpListener::bind(away).unwrap(), stage.server.address.clone());
+    let end = service.restored(job);
+    assert_eq!(end["status"], "Done", "{end}\n{}", service.log());
+    holds(&stage.server, &before);
+    service.stop();
+
+    // The same for its storage.
+    std::fs::write(stage.home.config(), &reachable).unwrap();
+    let service = stage.home.serve();
+    let job = stage.start(&service);
+    stage.progresses(&service, job, 0);
+    kill(service);
+    let backup = stage.home.storage().join(stage.request["backup-data-path"].as_str().unwrap());
+    let elsewhere = stage.home.path().join("elsewhere");
+    std::fs::rename(&backup, &elsewhere).unwrap();
+    // What the system does not follow.
+    std::os::unix::fs::symlink(&backup, &backup).unwrap();
+    let service = stage.home.serve();
+    waits(&service, job);
+    std::fs::remove_file(&backup).unwrap();
+    std::fs::rename(&elsewhere, &backup).unwrap();
+    let end = service.restored(job);
+    assert_eq!(end["status"], "Done", "{end}\n{}", service.log());
+
+    let job = stage.start(&service);
+    stage.progresses(&service, job, 0);
+    kill(service);
+    let away = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let unreachable = reachable.replace(&format!("port: {port}"), &format!("port: {}", away.port()));
+    let short = unreachable.replace("service:\n", "service:\n  restore-resume-within: 8000\n");
+    std::fs::write(stage.home.config(), short).unwrap();
+    let end = stage.home.serve().restored(job);
+    let error = end["error"].as_str().unwrap();
+    assert!(end["status"] == "Failed" && error.starts_with("interrupted, and cannot be continued"), "{end}");
 }
 
 /// Protects: a restore whose cluster is no longer configured has failed, with the reason.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::put;
+use super::{put, request_of};
 use crate::service::place::{Place, on_every_storage};
 use crate::service::support::{Home, ROUTINE, Service};
 use crate::support::Server;
@@ -46,7 +46,17 @@ fn a_backup_is_deleted_unless_it_is_needed(place: Place) {
     let pinned = |backup: &Value| backup["pinned"] == json!(true);
     let listed = service.backups("incremental", "routine");
     assert_eq!(listed.iter().map(pinned).collect::<Vec<_>>(), [true, false, false]);
-    service.delete(&format!("{}?cascade=true", of(&second, "run"))).refuses(409, &["a pin keeps it"]);
+    service
+        .delete(&format!("{}?cascade=true", of(&second, "run")))
+        .refuses(409, &[&run_of(&incrementals[0]), "is pinned"]);
+
+    // A dry run says what the deletion would.
+    let reading = service.start_restore("full", &request_of(&first, &json!({"tps": 1})));
+    for query in ["", "?dry-run=true"] {
+        service.delete(&format!("{}{query}", of(&first, "run"))).refuses(409, &["are being read"]);
+    }
+    service.post(&format!("/v1/restore/cancel/{reading}"), None).is(202);
+    service.restored(reading);
 
     assert_eq!(runs(&service, &incrementals[1], "?cascade=true"), last);
     assert_eq!(runs(&service, &first, ""), [run_of(&first)]);

@@ -5,20 +5,22 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
+use std::time::SystemTime;
 
+use abs_engine::{seal, unseal};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-
-use crate::manifest::{open, seal};
 
 /// How the names of documents end.
 const EXTENSION: &str = "json";
 /// How the names of those end that were not written to their end.
 const UNFINISHED: &str = "tmp";
+/// How the names of those end that could not be read.
+const DAMAGED: &str = "json.damaged";
 
 /// A folder of documents. It has one writer for each document at a time.
 #[derive(Debug)]
-pub struct Documents {
+pub(super) struct Documents {
     folder: PathBuf,
 }
 
@@ -27,7 +29,7 @@ impl Documents {
     ///
     /// # Errors
     /// When the folder cannot be created.
-    pub fn open(folder: PathBuf) -> io::Result<Self> {
+    pub(super) fn open(folder: PathBuf) -> io::Result<Self> {
         match DirBuilder::new().mode(0o700).create(&folder) {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
             _ => Ok(Self { folder }),
@@ -39,7 +41,7 @@ impl Documents {
     ///
     /// # Errors
     /// When the folder cannot be read.
-    pub fn all<T: DeserializeOwned>(&self) -> io::Result<Vec<(u64, Result<T, String>)>> {
+    pub(super) fn all<T: DeserializeOwned>(&self) -> io::Result<Vec<(u64, Result<T, String>)>> {
         let mut all = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
             let path = entry?.path();
@@ -48,8 +50,8 @@ impl Documents {
             match (extension, number) {
                 (Some(EXTENSION), Some(number)) => {
                     let text = fs::read(&path).map_err(|e| e.to_string());
-                    let document = text.and_then(|text| open(&text, None));
-                    all.push((number, document.map_err(|e| format!("{}: {e}", path.display()))));
+                    let document = text.and_then(|text| unseal(&text, None));
+                    all.push((number, document.map_err(|e| format!("{number}.{EXTENSION}: {e}"))));
                 }
                 (Some(UNFINISHED), Some(_)) => fs::remove_file(&path)?,
                 _ => {}
@@ -63,7 +65,7 @@ impl Documents {
     ///
     /// # Errors
     /// When it cannot be written; then the one before is still there.
-    pub fn put<T: Serialize>(&self, number: u64, document: &T) -> io::Result<()> {
+    pub(super) fn put<T: Serialize>(&self, number: u64, document: &T) -> io::Result<()> {
         let text = seal(document, None).map_err(io::Error::other)?;
         let unfinished = self.path(number, UNFINISHED);
         let mut file =
@@ -74,15 +76,36 @@ impl Documents {
         File::open(&self.folder)?.sync_all()
     }
 
-    /// Deletes the document of this number, if there is one. Blocks.
+    /// Puts a document in the place of one that cannot be read, which is kept beside it. Blocks.
+    ///
+    /// # Errors
+    /// When either cannot be written; then the one before is still there.
+    pub(super) fn set_aside<T: Serialize>(&self, number: u64, document: &T) -> io::Result<()> {
+        // A copy, so that a crash here leaves the number known.
+        fs::copy(self.path(number, EXTENSION), self.path(number, DAMAGED))?;
+        self.put(number, document)
+    }
+
+    /// When the document of this number was written. Blocks.
+    ///
+    /// # Errors
+    /// When that is not known.
+    pub(super) fn written(&self, number: u64) -> io::Result<SystemTime> {
+        fs::metadata(self.path(number, EXTENSION))?.modified()
+    }
+
+    /// Deletes the document of this number, if there is one, and what was set aside for it. Blocks.
     ///
     /// # Errors
     /// When it cannot be deleted.
-    pub fn delete(&self, number: u64) -> io::Result<()> {
-        match fs::remove_file(self.path(number, EXTENSION)) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-            _ => Ok(()),
+    pub(super) fn delete(&self, number: u64) -> io::Result<()> {
+        for extension in [DAMAGED, EXTENSION] {
+            match fs::remove_file(self.path(number, extension)) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
         }
+        Ok(())
     }
 
     fn path(&self, number: u64, extension: &str) -> PathBuf {
@@ -123,6 +146,6 @@ mod tests {
         fs::write(&file, fs::read_to_string(&file).unwrap().replace("more", "less")).unwrap();
         let all = documents.all::<serde_json::Value>().unwrap();
         let [(7, Err(error))] = &all[..] else { panic!("{all:?}") };
-        assert!(error.ends_with("7.json: its checksum differs"), "{error}");
+        assert_eq!(error, "7.json: its checksum differs");
     }
 }
