@@ -71,8 +71,16 @@ impl Owner {
         self.0.id.as_deref()
     }
 
-    pub(crate) fn lease(&self) -> Duration {
+    /// How long a claim of it counts without being renewed.
+    #[must_use]
+    pub fn lease(&self) -> Duration {
         self.0.lease
+    }
+
+    /// Whether a claim has the id of this owner.
+    pub(crate) fn made(&self, text: &str) -> bool {
+        let owner = Claim::parse(text).owner;
+        owner.is_some() && owner == self.id()
     }
 
     /// What is known of a claim.
@@ -82,9 +90,8 @@ impl Owner {
         if this.is_some() && process == this {
             return if claim.number.is_some_and(is_in_use) { Standing::Held } else { Standing::LeftOver };
         }
-        let is_own = claim.owner.is_some() && claim.owner == self.id();
         match process.map(|process| process.life()) {
-            _ if is_own => return Standing::Free,
+            _ if self.made(text) => return Standing::Free,
             Some(Life::Ended) => return Standing::Free,
             Some(Life::Running) => return Standing::Held,
             Some(Life::Unknown) | None => {}
@@ -131,16 +138,16 @@ pub(crate) const BEAT: &str = ", beat ";
 
 /// What the text of a claim says.
 #[derive(Debug)]
-struct Claim<'a> {
+pub(crate) struct Claim<'a> {
     number: Option<u64>,
-    owner: Option<&'a str>,
+    pub owner: Option<&'a str>,
     /// Those of version 0.1 have none.
-    lease: Option<Duration>,
+    pub lease: Option<Duration>,
     process: Option<Claimant>,
 }
 
 impl<'a> Claim<'a> {
-    fn parse(text: &'a str) -> Self {
+    pub(crate) fn parse(text: &'a str) -> Self {
         let field = |name| text.split(", ").find_map(|part: &str| part.strip_prefix(name)?.split(' ').next());
         Self {
             number: field("number ").and_then(|number| number.parse().ok()),

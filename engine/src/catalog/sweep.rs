@@ -178,9 +178,10 @@ impl Catalog {
         if claim.modified.elapsed().is_ok_and(|age| age > LEFT) {
             return Ok(Standing::Free);
         }
-        // Without a text its run ended meanwhile.
+        // Without a text its run ended meanwhile. Without conditional writes several processes could take it.
         let text = read_claim(&**self.storage(), &claim.path).await?;
-        Ok(text.map_or(Standing::Held, |text| self.owner().assess(&text)))
+        let is_known = |text: &String| self.conditional().get() != Some(&false) || self.owner().made(text);
+        Ok(text.filter(is_known).map_or(Standing::Held, |text| self.owner().assess(&text)))
     }
 }
 
