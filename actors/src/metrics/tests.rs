@@ -32,6 +32,7 @@ fn the_names_of_the_contract_are_there_and_a_routine_that_is_gone_is_not() {
         metrics.backup_ended("daily", kind, Outcome::Failure, totals, DateTime::UNIX_EPOCH);
     }
     metrics.routine_restarted("daily");
+    metrics.routine_held("daily", true);
     metrics.restore_started();
     metrics.restore_ended(Outcome::Success, totals);
     metrics.verification_ended("daily", Some(DateTime::UNIX_EPOCH));
@@ -44,6 +45,7 @@ fn the_names_of_the_contract_are_there_and_a_routine_that_is_gone_is_not() {
         "backup_progress_pct{routine=\"daily\",type=\"full\"} 0",
         "last_successful_backup_timestamp{routine=\"daily\",type=\"full\"} 0",
         "routine_restarts_total{routine=\"daily\"} 1",
+        "routine_held{routine=\"daily\"} 1",
         "restore_events_total{outcome=\"success\"} 1",
         "restore_in_progress 0",
         "runs_total 1",
