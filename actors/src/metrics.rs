@@ -40,6 +40,7 @@ pub(crate) struct Metrics {
     restored_bytes: IntCounter,
     restored_records: IntCounter,
     restore_duration: Histogram,
+    held: IntGaugeVec,
     verified: IntGaugeVec,
     verify_failures: IntCounterVec,
     /// The deprecated metrics, without labels: of full backups, then of incremental ones.
@@ -124,6 +125,14 @@ impl Metrics {
             ))?,
             job_restarts: make.add(IntCounterVec::new(
                 Opts::new("job_restarts_total", "Restarts of backups whose jobs crashed.").namespace(PREFIX),
+                ROUTINE,
+            ))?,
+            held: make.add(IntGaugeVec::new(
+                Opts::new(
+                    "routine_held",
+                    "1 if this service works on the routine, 0 if not: another one does, it is disabled, or its storage fails.",
+                )
+                .namespace(PREFIX),
                 ROUTINE,
             ))?,
             restores: make.add(IntCounterVec::new(
@@ -213,7 +222,13 @@ impl Metrics {
     pub(crate) fn routine_added(&self, routine: &str) {
         self.restarts.with_label_values(&[routine]);
         self.job_restarts.with_label_values(&[routine]);
+        self.held.with_label_values(&[routine]);
         self.verify_failures.with_label_values(&[routine]);
+    }
+
+    /// This service works on a routine, or not.
+    pub(crate) fn routine_held(&self, routine: &str, held: bool) {
+        self.held.with_label_values(&[routine]).set(held.into());
     }
 
     /// A routine that had failed was restarted.
@@ -252,6 +267,7 @@ impl Metrics {
     pub(crate) fn forget(&self, routine: &str) {
         let _ = self.restarts.remove_label_values(&[routine]);
         let _ = self.job_restarts.remove_label_values(&[routine]);
+        let _ = self.held.remove_label_values(&[routine]);
         let _ = self.verified.remove_label_values(&[routine]);
         let _ = self.verify_failures.remove_label_values(&[routine]);
         for kind in [BackupKind::Full, BackupKind::Incremental] {

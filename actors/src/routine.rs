@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | [`Configure`] | supervisor | |
 //! | [`Trigger`] | supervisor | whether the request is taken |
+//! | [`Release`] | supervisor, at the end | |
 //! | [`CancelRuns`] | supervisor | |
 //! | [`GetState`] | supervisor | a [`RoutineState`] |
 //! | [`RunEnded`] | supervisor | |
@@ -15,7 +16,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use abs_config::RoutineSettings;
 use abs_engine::BackupSnapshot;
@@ -28,23 +28,23 @@ use chrono::{DateTime, TimeDelta, Utc};
 use slog::{Logger, info, o};
 
 use crate::job::{BackupJobActor, Cancel, GetSnapshot};
-use crate::messages::{BackupResult, JobEnd, JobId, JobSnapshot, RequestError, RoutineState, RunningJob};
+use crate::messages::{BackupResult, JobEnd, JobId, JobSnapshot, RoutineState, RunningJob};
 use crate::shared::{Jumps, Shared};
 use crate::supervise::Backoff;
 
 mod admission;
+mod hold;
 mod retention;
 mod schedule;
 mod storage;
 mod verification;
 
-pub(crate) use admission::{NoRun, StartRun};
+pub(crate) use admission::{NoRun, StartRun, Trigger};
+use hold::Hold;
+pub(crate) use hold::Release;
 pub(crate) use retention::{ApplyRetention, Delete, Pin};
 use schedule::{Delayed, Timer};
 pub(crate) use verification::VerifyRuns;
-
-/// Backups that may be asked for with a delay at the same time: each takes memory until its time has come.
-const MOST_DELAYED: usize = 1000;
 
 /// Gives the routine new settings; the first ones when it was made.
 #[derive(Debug, Message)]
@@ -55,14 +55,6 @@ pub(crate) struct Configure(pub Arc<RoutineSettings>);
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct Retire;
-
-/// Asks for a backup after a delay.
-#[derive(Debug, Message)]
-#[rtype(result = "Result<(), RequestError>")]
-pub(crate) struct Trigger {
-    pub kind: BackupKind,
-    pub delay: Duration,
-}
 
 /// Cancels what runs.
 #[derive(Debug, Message)]
@@ -136,6 +128,7 @@ pub(crate) struct RoutineActor {
     verifier: Recipient<VerifyRuns>,
     settings: Arc<RoutineSettings>,
     log: Logger,
+    hold: Hold,
     full: Lane,
     incremental: Lane,
     verification: Timer,
@@ -200,6 +193,7 @@ impl RoutineActor {
             verifier,
             settings,
             log,
+            hold: Hold::new(),
             full: Lane::default(),
             incremental: Lane::default(),
             verification: Timer::default(),
@@ -238,8 +232,9 @@ impl Actor for RoutineActor {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Self::Context) {
+        self.seek(self.start_after, context);
         if self.is_first {
-            self.sweep(context);
+            self.sweep(true, context);
         }
         self.keep_loading(context);
         self.schedule_all(self.start_after, context);
@@ -255,12 +250,22 @@ impl Handler<Configure> for RoutineActor {
         if self.settings.disabled && !before.disabled {
             self.cancel_runs();
         }
-        if self.settings.storage != before.storage {
+        let now = self.shared.clock.now();
+        let is_elsewhere = self.settings.storage != before.storage;
+        if is_elsewhere || self.settings.disabled != before.disabled {
+            self.let_go(context);
+            if is_elsewhere {
+                // What is given up there may take long.
+                self.hold.released = None;
+            }
+            self.seek(now, context);
+        }
+        if is_elsewhere {
             // Another storage holds other backups.
             (self.full.last, self.incremental.last) = (None, None);
             self.keep_loading(context);
         }
-        self.schedule_all(self.shared.clock.now(), context);
+        self.schedule_all(now, context);
     }
 }
 
@@ -269,38 +274,8 @@ impl Handler<Retire> for RoutineActor {
 
     fn handle(&mut self, _: Retire, context: &mut Self::Context) {
         self.cancel_runs();
+        self.let_go(context);
         context.stop();
-    }
-}
-
-impl Handler<Trigger> for RoutineActor {
-    type Result = Result<(), RequestError>;
-
-    fn handle(&mut self, Trigger { kind, delay }: Trigger, context: &mut Self::Context) -> Self::Result {
-        let name = &self.settings.name;
-        if self.settings.disabled {
-            return Err(RequestError::Invalid(format!("routine {name} is disabled: enable it first")));
-        }
-        let now = self.shared.clock.now();
-        let start = TimeDelta::from_std(delay).ok().and_then(|delay| now.checked_add_signed(delay));
-        let start = start.ok_or_else(|| RequestError::Invalid("delay: is beyond all times".to_owned()))?;
-        info!(self.log, "backup asked for"; "type" => kind.as_str(), "start" => %start);
-        if delay.is_zero() {
-            self.admit(kind, context);
-            return Ok(());
-        }
-        let delayed = Delayed { kind, start };
-        {
-            let mut memory = self.memory();
-            if memory.delayed.len() == MOST_DELAYED {
-                return Err(RequestError::Invalid(format!(
-                    "{MOST_DELAYED} backups of routine {name} are asked for already"
-                )));
-            }
-            memory.delayed.push(delayed);
-        }
-        self.start_later(delayed, context);
-        Ok(())
     }
 }
 

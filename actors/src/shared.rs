@@ -58,6 +58,8 @@ pub(crate) struct Shared {
     pub clusters: Clusters,
     pub catalogs: Catalogs,
     pub readers: Readers,
+    /// Whether the system's locks keep other services from the routines in a storage.
+    pub locks: fn(&StorageSettings) -> bool,
     /// What is remembered of restores over restarts, if that can be.
     pub journal: Option<Arc<Journal>>,
     last_id: AtomicU64,
@@ -89,6 +91,7 @@ impl Shared {
             events: broadcast::Sender::new(EVENTS),
             catalogs: Catalogs { owner, entries: Mutex::default() },
             readers: Readers::default(),
+            locks: StorageSettings::has_locks,
             journal: journal.map(Arc::new),
             last_id: AtomicU64::default(),
             logged: Mutex::default(),

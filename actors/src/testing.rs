@@ -11,6 +11,7 @@ use abs_cluster::{
     BatchFlags, BatchMessage, Cluster, ConnectOptions, Exists, Generation, ResultCode, RowHead, RowResults,
     Seed, TTL_NEVER, partition_of,
 };
+use abs_config::StorageSettings;
 use abs_devserver::DevServer;
 use abs_engine::catalog::BackupKind;
 use abs_engine::{Fault, Owner};
@@ -95,10 +96,28 @@ pub(crate) struct World {
     events: broadcast::Receiver<Arc<Event>>,
 }
 
+/// What a service of a test has, and where it is.
+pub(crate) struct Setup {
+    pub environment: BTreeMap<String, String>,
+    pub owner: Owner,
+    /// Whether locks keep other services from the routines of a storage; the tests take none.
+    pub locks: fn(&StorageSettings) -> bool,
+    /// The folder of the storage.
+    pub folder: TempDir,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let locks = StorageSettings::has_locks;
+        Self { environment: BTreeMap::new(), owner: Owner::default(), locks, folder }
+    }
+}
+
 impl World {
     /// A service with these routines (the YAML below `backup-routines`) and policies, at a time.
     pub(crate) async fn start(now: &str, policies: &str, routines: &str) -> Self {
-        Self::start_in(&BTreeMap::new(), now, policies, routines).await
+        Self::start_with(Setup::default(), now, policies, routines).await
     }
 
     /// The same in an environment.
@@ -108,12 +127,18 @@ impl World {
         policies: &str,
         routines: &str,
     ) -> Self {
+        let setup = Setup { environment: environment.clone(), ..Setup::default() };
+        Self::start_with(setup, now, policies, routines).await
+    }
+
+    /// The same with all that can be chosen.
+    pub(crate) async fn start_with(setup: Setup, now: &str, policies: &str, routines: &str) -> Self {
+        let Setup { environment, owner, locks, folder } = setup;
         let builder = DevServer::builder().nodes(2).namespace("test", 64 << 20).namespace("other", 64 << 20);
         let dev = builder.start().await.unwrap();
         let seed = dev.addresses()[0];
         let options = ConnectOptions::new(vec![Seed::new(seed.ip().to_string(), seed.port())]);
         let cluster = Cluster::connect(options).await.unwrap();
-        let folder = tempfile::tempdir().unwrap();
         let text = format!(
             "aerospike-clusters:\n  dev:\n    seed-nodes: [{{host-name: {}, port: {}}}]\nstorage:\n  here:\n    \
              local-storage: {{path: {}}}\nbackup-policies:\n{policies}\nbackup-routines:\n{routines}\n",
@@ -121,14 +146,15 @@ impl World {
             seed.port(),
             folder.path().display()
         );
-        let configuration = Configuration::load(&text, environment).unwrap();
+        let configuration = Configuration::load(&text, &environment).unwrap();
         let clock = ManualClock::at(time(now));
         let log = Lines::default();
         let logger = Logger::root(log.clone(), o!());
-        let shared = Shared::new(Handle::current(), clock.clone(), logger, Owner::default(), None);
-        let shared = Arc::new(shared.unwrap());
+        let shared = Shared::new(Handle::current(), clock.clone(), logger, owner.clone(), None);
+        let mut shared = shared.unwrap();
+        shared.locks = locks;
+        let shared = Arc::new(shared);
         let source = Arc::new(Text(Mutex::new(Ok(text)), AtomicBool::new(false)));
-        let owner = Owner::default();
         let service = Service { configuration, source: Arc::clone(&source) as _, owner };
         let events = shared.events.subscribe();
         let supervisor = supervisor::start(Arc::clone(&shared), Some(service)).unwrap();

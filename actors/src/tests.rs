@@ -3,6 +3,7 @@
 mod clocks;
 mod configuration;
 mod failures;
+mod holding;
 mod jobs;
 mod restores;
 mod runs;

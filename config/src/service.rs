@@ -37,8 +37,9 @@ pub struct ServiceConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "/var/lib/abs/state")]
     pub state_dir: Option<String>,
-    /// How long the claim of this service on an unfinished backup holds without being renewed, in milliseconds; 60,000 by
-    /// default. It is renewed ten times in this time; then another machine may continue the backup. Not in the reference.
+    /// How long the claims of this service, on unfinished backups and on routines in object stores, hold without being
+    /// renewed, in milliseconds; 60,000 by default. They are renewed ten times in this time; then another machine may
+    /// continue the backup, or work on the routine. Not in the reference.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(default = 60000, minimum = 1000, maximum = 2_678_400_000_i64)]
     pub lease: Option<i64>,
@@ -140,7 +141,7 @@ pub struct ServiceSettings {
     pub shutdown_grace: Duration,
     /// The directory of what the service remembers over restarts, if one is named.
     pub state_dir: Option<PathBuf>,
-    /// How long a claim on an unfinished backup holds without being renewed.
+    /// How long a claim on an unfinished backup, or on a routine, holds without being renewed.
     pub lease: Duration,
     /// For how long a restore may have been interrupted to be resumed.
     pub restore_resume_within: Duration,

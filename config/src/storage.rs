@@ -62,6 +62,14 @@ pub enum StorageSettings {
     Azure(AzureSettings),
 }
 
+impl StorageSettings {
+    /// Whether locks of the system keep two services from the same routine in it, which end with their process.
+    #[must_use]
+    pub fn has_locks(&self) -> bool {
+        matches!(self, Self::Local { .. })
+    }
+}
+
 impl Secrets for Storage {
     fn each_secret(&mut self, path: &str, visit: &mut dyn FnMut(String, &mut SecretText)) {
         if let Some(s3) = &mut self.s3_storage {

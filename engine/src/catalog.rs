@@ -9,6 +9,7 @@
 //!                     │      │             configuration/aerospike_0.conf …   of the nodes of the cluster
 //!                     │      1704196800000_2024-01-02T12-00-00/          timestamp-format: the time for people, too
 //!                     incremental/1704114000000/data/test/…
+//!                     .abs-lease/lease-1                          the claim of the process that works on the routine
 //! ```
 //!
 //! Other versions of Aerospike Backup Service lay runs out in other ways, and they are found as well, because a backup
@@ -29,6 +30,7 @@
 //! | [`deletion`] | [`Catalog::plan_deletion`], [`Catalog::delete_runs`]: never what is read or pinned |
 //! | [`pins`] | [`Catalog::pin`], [`Catalog::unpin`] |
 //! | [`sweep`] | [`Catalog::sweep`]: what crashed processes left, deleted or to be continued |
+//! | [`holding`] | [`Catalog::claim_routine`]: which process works on a routine |
 //! | [`configuration`] | [`Catalog::write_configuration`], [`Catalog::configurations`] |
 
 pub mod backup;
@@ -36,6 +38,7 @@ pub mod chain;
 pub mod cleaning;
 pub mod configuration;
 pub mod deletion;
+pub mod holding;
 pub mod layout;
 pub mod listing;
 pub mod pins;
@@ -48,6 +51,7 @@ pub(crate) mod testing;
 
 pub use backup::{Backup, CatalogError, Listed, Moment, Unreadable};
 pub use chain::{Base, Chain, ChainError, ChainTraits, Foundation, Foundations, FullDue};
+pub use holding::{Attempt, Holder, RoutineClaim};
 pub use layout::{BackupKind, namespace_folder, run_folder};
 pub use listing::Catalog;
 pub use pins::PIN_FILE;

@@ -74,8 +74,16 @@ impl Owner {
         self.0.id.as_deref()
     }
 
-    pub(crate) fn lease(&self) -> Duration {
+    /// How long a claim of it counts without being renewed.
+    #[must_use]
+    pub fn lease(&self) -> Duration {
         self.0.lease
+    }
+
+    /// Whether a claim has the id of this owner.
+    pub(crate) fn made(&self, text: &str) -> bool {
+        let owner = Claim::parse(text).owner;
+        owner.is_some() && owner == self.id()
     }
 
     /// What is known of a claim.
@@ -85,9 +93,8 @@ impl Owner {
         if this.is_some() && process == this {
             return if claim.number.is_some_and(is_in_use) { Standing::Held } else { Standing::LeftOver };
         }
-        let is_own = claim.owner.is_some() && claim.owner == self.id();
         match process.map(|process| process.life()) {
-            _ if is_own => return Standing::Free,
+            _ if self.made(text) => return Standing::Free,
             Some(Life::Ended) => return Standing::Free,
             Some(Life::Running) => return Standing::Held,
             Some(Life::Unknown) | None => {}
@@ -134,16 +141,16 @@ pub(crate) const BEAT: &str = ", beat ";
 
 /// What the text of a claim says.
 #[derive(Debug)]
-struct Claim<'a> {
+pub(crate) struct Claim<'a> {
     number: Option<u64>,
-    owner: Option<&'a str>,
+    pub owner: Option<&'a str>,
     /// Those of version 0.1 have none.
-    lease: Option<Duration>,
+    pub lease: Option<Duration>,
     process: Option<Claimant>,
 }
 
 impl<'a> Claim<'a> {
-    fn parse(text: &'a str) -> Self {
+    pub(crate) fn parse(text: &'a str) -> Self {
         let field = |name| text.split(", ").find_map(|part: &str| part.strip_prefix(name)?.split(' ').next());
         Self {
             number: field("number ").and_then(|number| number.parse().ok()),
@@ -206,13 +213,18 @@ pub(crate) async fn is_free(
     Ok(true)
 }
 
+/// Whether a claim, or a mark, is taken for a leftover, whatever it says.
+pub(crate) fn is_old(claim: &ObjectInfo) -> bool {
+    claim.modified.elapsed().is_ok_and(|age| age > LEFT)
+}
+
 /// What is known of a claim, or a mark.
 pub(crate) async fn assess(
     storage: &dyn Storage,
     claim: &ObjectInfo,
     owner: &Owner,
 ) -> Result<Standing, StorageError> {
-    if claim.modified.elapsed().is_ok_and(|age| age > LEFT) {
+    if is_old(claim) {
         return Ok(Standing::Free);
     }
     // Without a text its run ended meanwhile.

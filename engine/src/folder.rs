@@ -10,7 +10,7 @@ use abs_storage::{Listing, ObjectInfo, ObjectPath, Storage};
 use chrono::{DateTime, Utc};
 
 use crate::checkpoint::{CHECKPOINTS, Checkpoint, RunOptions, Step, start_text};
-use crate::claim::{LEFTOVER, Owner, Standing, claim_name, claim_number, latest_claim, look};
+use crate::claim::{LEFTOVER, Owner, Standing, claim_name, claim_number, is_free, latest_claim, look};
 use crate::error::EngineError;
 use crate::fault::done;
 use crate::files::is_data;
@@ -459,19 +459,17 @@ pub async fn find_unfinished(
     plan: &BackupPlan,
 ) -> Result<DateTime<Utc>, EngineError> {
     let place = || place(&**storage, folder);
-    let mut before = None;
-    let objects = loop {
-        let (Listing { objects, .. }, claim) = look(&**storage, folder).await?;
-        let claim = claim.ok_or_else(|| EngineError::NothingToContinue { folder: place() })?;
-        match plan.owner.assess(&claim.1) {
-            Standing::LeftOver | Standing::Free => break objects,
-            Standing::Observed(left) if before.as_ref().is_none_or(|before| *before == claim) => {
-                before = Some(claim);
-                tokio::time::sleep(left).await;
-            }
-            Standing::Observed(_) | Standing::Held => return Err(EngineError::Claimed { folder: place() }),
-        }
-    };
+    let nothing = || EngineError::NothingToContinue { folder: place() };
+    let (number, _) = look(&**storage, folder).await?.1.ok_or_else(nothing)?;
+    let path = join(folder, &claim_name(number))?;
+    if !is_free(&**storage, &path, &plan.owner).await? {
+        return Err(EngineError::Claimed { folder: place() });
+    }
+    let (Listing { objects, .. }, claim) = look(&**storage, folder).await?;
+    if claim.is_some_and(|(other, _)| other != number) {
+        // Another process took it meanwhile.
+        return Err(EngineError::Claimed { folder: place() });
+    }
     if has_metadata(&objects) {
         // Its process ended when only these were left to delete.
         storage.delete_prefix(&join(folder, CHECKPOINTS)?).await?;
@@ -488,8 +486,7 @@ pub async fn find_unfinished(
             .filter(|saved| !saved.options.fits(&plan, saved.options.created)),
         saved => saved,
     };
-    let Checkpoint { options, .. } =
-        saved.ok_or_else(|| EngineError::NothingToContinue { folder: place() })?;
+    let Checkpoint { options, .. } = saved.ok_or_else(nothing)?;
     if options.fits(&plan, options.created) {
         Ok(options.created)
     } else {

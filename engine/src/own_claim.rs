@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use abs_storage::{InvalidPath, ObjectPath, Storage, StorageError};
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
 use crate::claim::{BEAT, Owner, claim_name, read_claim, uptime};
 use crate::claimant::Claimant;
@@ -54,13 +55,17 @@ pub(crate) struct ClaimPaths {
 impl ClaimPaths {
     /// Those of the claim with this number.
     pub(crate) fn new(folder: &ObjectPath, number: u32) -> Result<Self, InvalidPath> {
-        let claim = |number| folder.join(&claim_name(number));
-        Ok(Self {
-            folder: folder.clone(),
-            number,
-            own: claim(number)?,
-            next: claim(number.saturating_add(1))?,
-        })
+        Self::numbered(folder, number, |number| folder.join(&claim_name(number)))
+    }
+
+    /// Those of the claim with this number, of claims with these paths.
+    pub(crate) fn numbered(
+        folder: &ObjectPath,
+        number: u32,
+        path: impl Fn(u32) -> Result<ObjectPath, InvalidPath>,
+    ) -> Result<Self, InvalidPath> {
+        let (own, next) = (path(number)?, path(number.saturating_add(1))?);
+        Ok(Self { folder: folder.clone(), number, own, next })
     }
 
     /// Those of a mark that no other process takes.
@@ -80,6 +85,8 @@ pub(crate) struct OwnClaim {
     text: (String, String),
     lease: Duration,
     state: tokio::sync::Mutex<ClaimState>,
+    /// Canceled when it is lost or ended.
+    pub over: CancellationToken,
 }
 
 #[derive(Debug)]
@@ -111,6 +118,7 @@ impl OwnClaim {
             text: (start, format!("{by}\n")),
             lease: owner.lease(),
             state: tokio::sync::Mutex::new(ClaimState::Renewed { beat: 0, at: uptime() }),
+            over: CancellationToken::new(),
         };
         if !storage.put_if_absent(&claim.paths.own, claim.text(0).as_bytes()).await? {
             return Ok(None);
@@ -166,7 +174,7 @@ impl OwnClaim {
         let own = read_claim(&*self.storage, &self.paths.own).await?;
         let is_own = own.is_some_and(|text| text.starts_with(&self.text.0) && text.ends_with(&self.text.1));
         if !is_own || read_claim(&*self.storage, &self.paths.next).await?.is_some() {
-            *state = ClaimState::Lost;
+            self.stop(state, ClaimState::Lost);
             return Err(self.taken());
         }
         self.write(state, beat + 1).await
@@ -194,7 +202,7 @@ impl OwnClaim {
 
     /// Another process has the folder.
     pub(crate) async fn lose(&self) -> EngineError {
-        *self.state.lock().await = ClaimState::Lost;
+        self.stop(&mut *self.state.lock().await, ClaimState::Lost);
         self.taken()
     }
 
@@ -202,8 +210,19 @@ impl OwnClaim {
     pub(crate) async fn end(&self) {
         let mut state = self.state.lock().await;
         if !matches!(*state, ClaimState::Lost) {
-            *state = ClaimState::Ended;
+            self.stop(&mut state, ClaimState::Ended);
         }
+    }
+
+    fn stop(&self, state: &mut ClaimState, end: ClaimState) {
+        *state = end;
+        self.over.cancel();
+    }
+
+    /// Renews nothing as long as the result lives, as if the process was stopped.
+    #[cfg(test)]
+    pub(crate) async fn pause(&self) -> impl Sized + '_ {
+        self.state.lock().await
     }
 }
 
@@ -294,7 +313,7 @@ mod tests {
         let claim = place.make(1, &Owner::new(None, Duration::from_millis(400))).await.unwrap();
         std::fs::write(place.folder.path().join("in-progress-2"), "other").unwrap();
         // As if it was stopped.
-        let state = claim.state.lock().await;
+        let state = claim.pause().await;
         sleep(Duration::from_millis(250)).await;
         drop(state);
         claim.check().await.unwrap_err();

@@ -252,6 +252,7 @@ fn trigger(path: &'static str, kind: BackupKind, id: &str, summary: &str) -> End
         .query("delay", Kind::Count, "Delay interval in milliseconds")
         .acknowledges(202, "Accepted")
         .refuses(400, "Bad Request")
+        .refuses(409, "Another service has the routine")
         .by(move |api, name, query| start(kind, api, name, query))
 }
 

@@ -65,7 +65,7 @@ fn of_run(method: Method, path: &'static str, id: &str, summary: &str) -> Endpoi
         .within("timestamp", Kind::Long, "Backup timestamp")
         .refuses(400, "Bad Request")
         .refuses(404, "The specified routine or backup was not found")
-        .refuses(409, "The backup is needed, pinned or in use")
+        .refuses(409, "The backup is needed, pinned or in use, or another service has the routine")
 }
 
 async fn pin(

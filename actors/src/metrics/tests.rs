@@ -33,6 +33,7 @@ fn the_names_of_the_contract_are_there_and_a_routine_that_is_gone_is_not() {
     }
     metrics.routine_restarted("daily");
     metrics.job_restarted("daily");
+    metrics.routine_held("daily", true);
     metrics.restore_started();
     metrics.restore_ended(Outcome::Success, totals);
     metrics.verification_ended("daily", Some(DateTime::UNIX_EPOCH));
@@ -46,6 +47,7 @@ fn the_names_of_the_contract_are_there_and_a_routine_that_is_gone_is_not() {
         "last_successful_backup_timestamp{routine=\"daily\",type=\"full\"} 0",
         "routine_restarts_total{routine=\"daily\"} 1",
         "job_restarts_total{routine=\"daily\"} 1",
+        "routine_held{routine=\"daily\"} 1",
         "restore_events_total{outcome=\"success\"} 1",
         "restore_in_progress 0",
         "runs_total 1",

@@ -5,16 +5,32 @@ use std::time::Duration;
 
 use abs_config::RoutineSettings;
 use abs_engine::catalog::BackupKind;
-use actix::{ActorFutureExt as _, Addr, AsyncContext as _, Context, Message, WrapFuture as _};
-use chrono::{DateTime, SubsecRound as _, Utc};
+use actix::{
+    ActorFutureExt as _, Addr, AsyncContext as _, Context, Handler, Message, ResponseActFuture,
+    WrapFuture as _,
+};
+use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 use slog::{info, warn};
 
+use super::hold::Permit;
+use super::schedule::Delayed;
 use super::{RoutineActor, Run, folder};
 use crate::job::BackupJobActor;
-use crate::messages::JobId;
 use crate::messages::system::Event;
+use crate::messages::{JobId, RequestError};
 use crate::metrics::Outcome;
 use crate::suspects::latest_true;
+
+/// Backups that may be asked for with a delay at the same time: each takes memory until its time has come.
+const MOST_DELAYED: usize = 1000;
+
+/// Asks for a backup after a delay.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), RequestError>")]
+pub(crate) struct Trigger {
+    pub kind: BackupKind,
+    pub delay: Duration,
+}
 
 /// A routine asks for a run of its own.
 #[derive(Debug, Message)]
@@ -54,12 +70,68 @@ fn check(
     }
 }
 
+impl Handler<Trigger> for RoutineActor {
+    type Result = ResponseActFuture<Self, Result<(), RequestError>>;
+
+    fn handle(&mut self, trigger: Trigger, _: &mut Self::Context) -> Self::Result {
+        let decided = self.decided().into_actor(self);
+        Box::pin(decided.map(move |(), actor, context| actor.trigger(trigger, context)))
+    }
+}
+
 impl RoutineActor {
+    fn trigger(
+        &mut self,
+        Trigger { kind, delay }: Trigger,
+        context: &mut Context<Self>,
+    ) -> Result<(), RequestError> {
+        let name = &self.settings.name;
+        if self.settings.disabled {
+            return Err(RequestError::Invalid(format!("routine {name} is disabled: enable it first")));
+        }
+        self.permit_request()?;
+        let now = self.shared.clock.now();
+        let start = TimeDelta::from_std(delay).ok().and_then(|delay| now.checked_add_signed(delay));
+        let start = start.ok_or_else(|| RequestError::Invalid("delay: is beyond all times".to_owned()))?;
+        info!(self.log, "backup asked for"; "type" => kind.as_str(), "start" => %start);
+        if delay.is_zero() {
+            self.admit(kind, context);
+            return Ok(());
+        }
+        let delayed = Delayed { kind, start };
+        {
+            let mut memory = self.memory();
+            if memory.delayed.len() == MOST_DELAYED {
+                return Err(RequestError::Invalid(format!(
+                    "{MOST_DELAYED} backups of routine {name} are asked for already"
+                )));
+            }
+            memory.delayed.push(delayed);
+        }
+        self.start_later(delayed, context);
+        Ok(())
+    }
+
     /// Starts a backup if the rules let it.
     pub(super) fn admit(&mut self, kind: BackupKind, context: &mut Context<Self>) {
         if self.settings.disabled {
             return;
         }
+        match self.permit() {
+            Ok(permit @ Permit::Claimed(_)) => {
+                let check = async move { permit.check().await };
+                context.spawn(check.into_actor(self).map(move |checked, actor, context| match checked {
+                    Ok(()) => actor.admit_held(kind, context),
+                    Err(e) => actor.skip(kind, &e.to_string()),
+                }));
+            }
+            Ok(Permit::Unclaimed | Permit::OnDemand(..)) => self.admit_held(kind, context),
+            Err(reason) => self.skip(kind, &reason),
+        }
+    }
+
+    /// Starts a backup of a routine that this service has.
+    fn admit_held(&mut self, kind: BackupKind, context: &mut Context<Self>) {
         self.notice_jumps(context);
         if let Err(reason) = self.check(kind) {
             return self.skip(kind, reason);

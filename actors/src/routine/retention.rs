@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use abs_engine::catalog::CatalogError;
 use abs_storage::ObjectPath;
+use actix::fut::ready;
 use actix::{
     ActorFutureExt as _, AsyncContext as _, Context, Handler, Message, ResponseActFuture, WrapFuture as _,
 };
@@ -42,6 +43,10 @@ impl RoutineActor {
     /// Deletes what the policy keeps no longer. Never while a restore of this routine reads: the supervisor says when it
     /// has ended.
     pub(super) fn retain(&mut self, context: &Context<Self>) {
+        let Ok(permit) = self.permit() else {
+            self.memory().retention_due = true;
+            return;
+        };
         let routine = self.settings.name.clone();
         let lock = self.shared.readers.of(&routine).try_write_owned();
         self.memory().retention_due = lock.is_err();
@@ -57,11 +62,11 @@ impl RoutineActor {
         let routine_actor = context.address();
         self.shared.runtime.spawn(async move {
             // What is dated in the future would count as the newest for ever.
-            let applied = match mark_suspects(&catalog, &routine, latest, &log).await {
-                Ok(_) => catalog.apply_retention(&routine, retention, &in_use).await,
-                Err(e) => Err(e),
+            let apply = async {
+                mark_suspects(&catalog, &routine, latest, &log).await?;
+                catalog.apply_retention(&routine, retention, &in_use).await
             };
-            match applied {
+            match permit.guard(apply).await {
                 Ok(deleted) => {
                     for run in deleted {
                         info!(log, "deleted, as the retention policy says"; "backup" => %run);
@@ -88,6 +93,7 @@ fn refusal(error: &CatalogError) -> RequestError {
         CatalogError::BuiltOn { .. }
         | CatalogError::Pinned { .. }
         | CatalogError::InUse { .. }
+        | CatalogError::NotHeld { .. }
         | CatalogError::Deleting { .. } => RequestError::Conflict(error.to_string()),
         _ => RequestError::Failed(error.to_string()),
     }
@@ -107,18 +113,28 @@ impl Handler<ApplyRetention> for RoutineActor {
 impl Handler<Pin> for RoutineActor {
     type Result = ResponseActFuture<Self, Result<(), RequestError>>;
 
-    fn handle(&mut self, Pin { created, pinned }: Pin, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, pin: Pin, _: &mut Self::Context) -> Self::Result {
+        let decided = self.decided().into_actor(self);
+        Box::pin(decided.then(|(), actor, _| actor.pin(pin)))
+    }
+}
+
+impl RoutineActor {
+    fn pin(&self, Pin { created, pinned }: Pin) -> ResponseActFuture<Self, Result<(), RequestError>> {
+        let permit = match self.permit_request() {
+            Ok(permit) => permit,
+            Err(e) => return Box::pin(ready(Err(e))),
+        };
         let catalog = self.shared.catalogs.of(&self.settings.storage);
         let (routine, log) = (self.settings.name.clone(), self.log.clone());
         let lock = self.shared.readers.of(&self.settings.name);
         let changed = self.shared.runtime.spawn(async move {
             // Neither retention nor a deletion decides meanwhile.
             let _reading = lock.read_owned().await;
-            let runs = if pinned {
-                catalog.pin(&routine, created).await?
-            } else {
-                catalog.unpin(&routine, created).await?
+            let change = async {
+                if pinned { catalog.pin(&routine, created).await } else { catalog.unpin(&routine, created).await }
             };
+            let runs = permit.guard(change).await?;
             for run in &runs {
                 info!(log, "{}", if pinned { "backup pinned" } else { "backup is not pinned any more" }; "backup" => %run);
             }
@@ -141,12 +157,21 @@ impl Handler<Delete> for RoutineActor {
     type Result = ResponseActFuture<Self, Result<Vec<ObjectPath>, RequestError>>;
 
     fn handle(&mut self, delete: Delete, _: &mut Self::Context) -> Self::Result {
-        let Delete { created, cascade, dry_run } = delete;
-        let refuse = |reason: &str| {
-            let reason = format!("routine {}: {reason}", self.settings.name);
-            let refused = async { Err(RequestError::Conflict(reason)) };
-            Box::pin(refused.into_actor(self)) as Self::Result
-        };
+        let decided = self.decided().into_actor(self);
+        Box::pin(decided.then(|(), actor, _| match actor.delete(delete) {
+            Ok(deleting) => deleting,
+            Err(e) => Box::pin(ready(Err(e))),
+        }))
+    }
+}
+
+type Deleting = ResponseActFuture<RoutineActor, Result<Vec<ObjectPath>, RequestError>>;
+
+impl RoutineActor {
+    fn delete(&mut self, Delete { created, cascade, dry_run }: Delete) -> Result<Deleting, RequestError> {
+        let refuse =
+            |reason: &str| Err(RequestError::Conflict(format!("routine {}: {reason}", self.settings.name)));
+        let permit = self.permit_request()?;
         if self.full.is_busy() || self.incremental.is_busy() {
             // What runs may build on it.
             return refuse("a backup is running: cancel it, or try again when it has ended");
@@ -160,18 +185,23 @@ impl Handler<Delete> for RoutineActor {
         let (routine, log) = (self.settings.name.clone(), self.log.clone());
         self.deletions += 1;
         let deleted = self.shared.runtime.spawn(async move {
-            let runs = catalog.plan_deletion(&routine, created, cascade).await?;
             if dry_run {
+                let runs = catalog.plan_deletion(&routine, created, cascade).await?;
                 return catalog.check_deletion(&runs).await.map(|()| runs);
             }
-            let (deleted, result) = catalog.delete_runs(runs).await;
-            for run in &deleted {
-                info!(log, "deleted, as it was asked for"; "backup" => %run);
-            }
+            let delete = async {
+                let runs = catalog.plan_deletion(&routine, created, cascade).await?;
+                let (deleted, result) = catalog.delete_runs(runs).await;
+                for run in &deleted {
+                    info!(log, "deleted, as it was asked for"; "backup" => %run);
+                }
+                result.map(|()| deleted)
+            };
+            let deleted = permit.guard(delete).await;
             drop(alone);
-            result.map(|()| deleted)
+            deleted
         });
-        Box::pin(deleted.into_actor(self).map(move |deleted, actor, context| {
+        Ok(Box::pin(deleted.into_actor(self).map(move |deleted, actor, context| {
             actor.deletions -= 1;
             // Retention may have found the lock taken.
             context.notify(ApplyRetention);
@@ -186,6 +216,6 @@ impl Handler<Delete> for RoutineActor {
                 Ok(Err(e)) => Err(refusal(&e)),
                 Err(e) => Err(RequestError::Failed(e.to_string())),
             }
-        }))
+        })))
     }
 }

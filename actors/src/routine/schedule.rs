@@ -101,6 +101,23 @@ impl RoutineActor {
         }
     }
 
+    /// Whether a backup was due after a time.
+    pub(super) fn was_due(&mut self, kind: BackupKind, since: DateTime<Utc>) -> bool {
+        let now = self.shared.clock.now();
+        let schedule = self.lane(kind).timer.schedule.as_ref();
+        schedule.and_then(|schedule| schedule.next_after(since)).is_some_and(|due| due <= now)
+    }
+
+    /// Starts what of a kind is due since a time, and waits for its next time.
+    pub(super) fn schedule_backups(
+        &mut self,
+        kind: BackupKind,
+        after: DateTime<Utc>,
+        context: &mut Context<Self>,
+    ) {
+        self.schedule(Task::Backup(kind), after, context);
+    }
+
     fn schedule(&mut self, task: Task, after: DateTime<Utc>, context: &mut Context<Self>) {
         let timer = self.timer(task);
         if let Some(wait) = timer.wait.take() {
@@ -123,6 +140,9 @@ impl RoutineActor {
         let after = due.max(self.shared.clock.now());
         self.schedule(task, after, context);
         let Task::Backup(kind) = task else { return self.verify_newest(context) };
+        if self.defers() {
+            return;
+        }
         let just_before = due - TimeDelta::milliseconds(1);
         let with_full = kind == BackupKind::Incremental
             && self.settings.full.next_after(just_before).is_some_and(|full| full == due);

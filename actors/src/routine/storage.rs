@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use abs_config::{OnInterrupt, RoutineSettings, StorageSettings};
-use abs_engine::catalog::{BackupKind, CatalogError, Swept, Unfinished};
+use abs_engine::catalog::{BackupKind, CatalogError, Misdated, Swept, Unfinished};
 use abs_storage::ObjectPath;
 use actix::{ActorFutureExt as _, AsyncContext as _, Context, WrapFuture as _};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -53,17 +53,20 @@ impl RoutineActor {
         let catalog = self.shared.catalogs.of(&storage);
         let (routine, log) = (self.settings.name.clone(), self.log.clone());
         let latest = latest_true(&self.settings, self.shared.clock.now());
-        let runtime = self.shared.runtime.clone();
+        let (runtime, permit) = (self.shared.runtime.clone(), self.permit().ok());
         async move {
             // Storage is read on the multi-threaded runtime, not here where only books are kept.
             let read = runtime.spawn(async move {
                 // A storage that cannot be written to may still be readable.
-                let misdated = mark_suspects(&catalog, &routine, latest, &log).await.unwrap_or_default();
+                let misdated = match permit {
+                    Some(permit) => permit.guard(mark_suspects(&catalog, &routine, latest, &log)).await,
+                    None => Ok(Misdated::default()),
+                };
+                let strays = misdated.unwrap_or_default().strays;
                 let full = catalog.last(&routine, BackupKind::Full, ..=latest).await?;
                 let incremental = catalog.last(&routine, BackupKind::Incremental, ..=latest).await?;
                 let is_full_suspect =
                     full.is_none() && !catalog.list(&routine, BackupKind::Full, ..).await?.backups.is_empty();
-                let strays = misdated.strays;
                 Ok::<_, CatalogError>(Lasts { storage, latest, full, is_full_suspect, incremental, strays })
             });
             match read.await {
@@ -93,25 +96,28 @@ impl RoutineActor {
     }
 
     /// Continues what a crash interrupted, and deletes what else it left behind. While it is not known whether a process on
-    /// another machine has ended, that is repeated.
-    pub(super) fn sweep(&self, context: &mut Context<Self>) {
+    /// another machine has ended, that is repeated. Backups that are due wait for it: what is continued may be what is due.
+    pub(super) fn sweep(&self, is_first: bool, context: &mut Context<Self>) {
+        let Ok(permit) = self.permit() else { return };
         let catalog = self.shared.catalogs.of(&self.settings.storage);
         let (settings, log) = (Arc::clone(&self.settings), self.log.clone());
         let swept = self.shared.runtime.spawn(async move {
             let keeps = |run: &Unfinished| is_worth_continuing(&settings, run);
-            let Swept { deleted, unfinished, again_in, result } = catalog.sweep(&settings.name, keeps).await;
+            let sweep = async { Ok(catalog.sweep(&settings.name, keeps).await) };
+            let Swept { deleted, unfinished, again_in, result } = permit.guard(sweep).await?;
             for folder in deleted {
                 info!(log, "deleted what a crash left of a backup"; "folder" => %folder);
             }
             if let Err(e) = result {
                 warn!(log, "what a crash may have left is still there"; "error" => %e);
             }
-            (unfinished, again_in)
+            Ok::<_, CatalogError>((unfinished, again_in))
         });
-        context.spawn(swept.into_actor(self).map(|swept, actor, context| {
-            let (unfinished, again_in) = swept.unwrap_or_default();
+        context.spawn(swept.into_actor(self).map(move |swept, actor, context| {
+            // When the routine was lost, the service that has it sweeps.
+            let (unfinished, again_in) = swept.ok().and_then(Result::ok).unwrap_or_default();
             if let Some(wait) = again_in {
-                context.run_later(wait, |actor, context| actor.sweep(context));
+                context.run_later(wait, |actor, context| actor.sweep(false, context));
             }
             for Unfinished { kind, created, run, .. } in unfinished {
                 // Another one may have begun meanwhile, or the routine been disabled.
@@ -121,11 +127,16 @@ impl RoutineActor {
                 };
                 warn!(actor.log, "an interrupted backup is deleted"; "folder" => %run, "reason" => reason);
                 let (catalog, log) = (actor.shared.catalogs.of(&actor.settings.storage), actor.log.clone());
+                let Ok(permit) = actor.permit() else { return };
                 actor.shared.runtime.spawn(async move {
-                    if let Err(e) = catalog.remove_unfinished(&run).await {
+                    if let Err(e) = permit.guard(catalog.remove_unfinished(&run)).await {
                         warn!(log, "it could not be deleted"; "error" => %e);
                     }
                 });
+            }
+            // A run that is still unknown then has a process that goes on with it.
+            if again_in.is_none() || !is_first {
+                actor.catch_up(context);
             }
         }));
     }

@@ -8,15 +8,21 @@ use abs_storage::ErrorKind;
 use actix::{
     ActorFutureExt as _, Handler, MessageResult, ResponseActFuture, ResponseFuture, WrapFuture as _,
 };
+use futures_util::future::join_all;
 use slog::{info, warn};
+use tokio::time::timeout;
 
 use super::SupervisorActor;
 use super::jobs::Job;
 use crate::messages::{CheckReadiness, Readiness, RenderMetrics, RequestError, Shutdown, Subscribe};
+use crate::routine::Release;
 use crate::shared::{PROBE, Shared};
 
 /// How long canceled jobs may take to clean up at the end: a storage that does not answer must not hold up the system.
 const CLEAN_UP: Duration = Duration::from_secs(30);
+
+/// How long routines may take at the end to be given up.
+const RELEASE: Duration = Duration::from_secs(10);
 
 impl Handler<CheckReadiness> for SupervisorActor {
     type Result = ResponseFuture<Readiness>;
@@ -56,15 +62,13 @@ impl Handler<CheckReadiness> for SupervisorActor {
 }
 
 async fn within(probe: impl Future<Output = Result<(), String>>) -> Result<(), String> {
-    tokio::time::timeout(PROBE, probe)
-        .await
-        .unwrap_or_else(|_| Err(format!("no answer within {} s", PROBE.as_secs())))
+    timeout(PROBE, probe).await.unwrap_or_else(|_| Err(format!("no answer within {} s", PROBE.as_secs())))
 }
 
 /// Fails soon when an object store is out of reach or refuses: who waits for an answer waits less long than it is tried.
 pub(super) async fn reach(catalog: &Catalog) -> Result<(), RequestError> {
     let storage = catalog.storage();
-    match tokio::time::timeout(PROBE, storage.probe()).await {
+    match timeout(PROBE, storage.probe()).await {
         Ok(Err(e)) if matches!(e.kind, ErrorKind::Refused { .. } | ErrorKind::Unavailable(_)) => {
             Err(RequestError::Failed(e.to_string()))
         }
@@ -110,8 +114,7 @@ impl Handler<Shutdown> for SupervisorActor {
         // A verification can be made again: nobody waits for it.
         self.jobs.values().filter(|job| matches!(job, Job::Verify { .. })).for_each(Job::cancel);
         let mut running = self.running.subscribe();
-        let patience =
-            async move { tokio::time::timeout(grace, running.wait_for(|jobs| *jobs == 0)).await.is_ok() };
+        let patience = async move { timeout(grace, running.wait_for(|jobs| *jobs == 0)).await.is_ok() };
         Box::pin(patience.into_actor(self).then(|all_ended, actor, _| {
             let mut left = 0;
             if !all_ended {
@@ -137,12 +140,15 @@ impl Handler<Shutdown> for SupervisorActor {
             let mut running = actor.running.subscribe();
             // The sender lives as long as the supervisor.
             let end = async move {
-                tokio::time::timeout(CLEAN_UP, running.wait_for(|jobs| *jobs <= left)).await.is_ok()
+                timeout(CLEAN_UP, running.wait_for(|jobs| *jobs <= left)).await.is_ok()
             };
-            end.into_actor(actor).map(|all_ended, actor, _| {
+            end.into_actor(actor).then(|all_ended, actor, _| {
                 if !all_ended {
                     warn!(actor.shared.log, "what still runs is left, the next start cleans up"; "jobs" => *actor.running.borrow());
                 }
+                let released = join_all(actor.routines.values().map(|routine| routine.actor.send(Release)));
+                // What is not released in time is free after a lease.
+                timeout(RELEASE, released).into_actor(actor).map(|_, _, _| ())
             })
         }))
     }

@@ -174,6 +174,12 @@ pub enum CatalogError {
         /// The folder of the run.
         run: ObjectPath,
     },
+    /// Another process works on the routine.
+    #[error("routine {routine}: another service has it now")]
+    NotHeld {
+        /// The routine.
+        routine: String,
+    },
     /// What is to be deleted is not the folder of a run.
     #[error("{folder} is not the folder of a run: it is not deleted")]
     NotARun {

@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ops::RangeBounds;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use abs_storage::{ObjectInfo, ObjectPath, Storage};
@@ -35,6 +35,8 @@ pub struct Catalog(Arc<Inner>);
 struct Inner {
     storage: Arc<dyn Storage>,
     owner: Owner,
+    /// Whether the storage supports conditional writes, once that is known.
+    conditional: OnceLock<bool>,
     /// What was read before, by the folder of the run.
     known: Mutex<HashMap<ObjectPath, Vec<Known>>>,
 }
@@ -159,13 +161,19 @@ impl Catalog {
     /// The backups in `storage`, for a process whose claims say `owner`.
     #[must_use]
     pub fn with_owner(storage: Arc<dyn Storage>, owner: Owner) -> Self {
-        Self(Arc::new(Inner { storage, owner, known: Mutex::default() }))
+        let conditional = OnceLock::new();
+        Self(Arc::new(Inner { storage, owner, conditional, known: Mutex::default() }))
     }
 
     /// What the claims of this process say.
     #[must_use]
     pub fn owner(&self) -> &Owner {
         &self.0.owner
+    }
+
+    /// Whether the storage supports conditional writes, once that is known.
+    pub(super) fn conditional(&self) -> &OnceLock<bool> {
+        &self.0.conditional
     }
 
     /// The storage.

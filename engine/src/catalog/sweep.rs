@@ -11,7 +11,7 @@ use super::listing::RunFolder;
 use super::{BackupKind, Catalog, Result};
 use crate::METADATA_FILE;
 use crate::checkpoint::CHECKPOINTS;
-use crate::claim::{LEFT, LEFTOVER, Standing, assess, claim_number};
+use crate::claim::{LEFT, LEFTOVER, Standing, assess, claim_number, is_old, read_claim};
 use crate::own_claim::{ClaimPaths, OwnClaim};
 use crate::reading::remove_left_marks;
 
@@ -174,7 +174,17 @@ impl Catalog {
 
     /// What is known of a claim.
     async fn assess(&self, claim: &ObjectInfo) -> Result<Standing, StorageError> {
-        assess(&**self.storage(), claim, self.owner()).await
+        let standing = assess(&**self.storage(), claim, self.owner()).await?;
+        if standing == Standing::Free && self.conditional().get() == Some(&false) && !is_old(claim) {
+            // Without conditional writes several processes could take it.
+            let text = read_claim(&**self.storage(), &claim.path).await?;
+            return Ok(if text.is_some_and(|text| self.owner().made(&text)) {
+                standing
+            } else {
+                Standing::Held
+            });
+        }
+        Ok(standing)
     }
 }
 

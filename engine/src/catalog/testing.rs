@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -137,6 +137,8 @@ pub struct Counting {
     broken: Mutex<HashSet<ObjectPath>>,
     /// Where deleting fails.
     lasting: Mutex<HashSet<ObjectPath>>,
+    /// Whether conditional writes are written whatever is there.
+    unconditional: AtomicBool,
 }
 
 impl Counting {
@@ -150,6 +152,7 @@ impl Counting {
             deleted: Mutex::default(),
             broken: Mutex::default(),
             lasting: Mutex::default(),
+            unconditional: AtomicBool::new(false),
         }
     }
 
@@ -164,6 +167,11 @@ impl Counting {
 
     pub fn break_delete(&self, place: &ObjectPath) {
         self.lasting.lock().unwrap().insert(place.clone());
+    }
+
+    /// Writes whatever is there, as stores do that do not know the condition.
+    pub fn ignore_conditions(&self) {
+        self.unconditional.store(true, SeqCst);
     }
 
     pub fn mend(&self) {
@@ -207,6 +215,9 @@ impl Storage for Counting {
     }
 
     async fn put_if_absent(&self, path: &ObjectPath, content: &[u8]) -> Result<bool> {
+        if self.unconditional.load(SeqCst) {
+            return self.local.put(path, content).await.map(|()| true);
+        }
         self.local.put_if_absent(path, content).await
     }
 

@@ -7,6 +7,7 @@ mod elsewhere;
 mod parts;
 mod remote;
 mod requests;
+mod two_services;
 
 use super::place::{Place, in_every_cloud};
 

@@ -87,13 +87,15 @@ impl Home {
         &self.prefix
     }
 
-    /// The objects of the storage `disk`, by their paths in it, sorted, without the service's own locks.
+    /// The objects of the storage `disk`, by their paths in it, sorted, without the service's own locks and claims on routines.
     #[track_caller]
     pub fn files(&self) -> Vec<String> {
-        match self.place {
-            Place::Local => files(&self.storage()),
-            _ => self.raw().files(),
+        if self.place == Place::Local {
+            return files(&self.storage());
         }
+        let mut files = self.raw().files();
+        files.retain(|path| !path.contains("/.abs-lease/"));
+        files
     }
 
     /// What an object of the storage `disk` holds.

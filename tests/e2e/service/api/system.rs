@@ -15,7 +15,7 @@ use crate::service::support::{ROUTINE, Service, configuration};
 use crate::support::Server;
 
 /// Every metric of the reference and of ours.
-const METRICS: [&str; 24] = [
+const METRICS: [&str; 25] = [
     "backup_duration_seconds",
     "backup_events_total",
     "backup_in_progress",
@@ -38,6 +38,7 @@ const METRICS: [&str; 24] = [
     "last_backup_size_records",
     "restore_bytes_total",
     "restore_records_total",
+    "routine_held",
     "routine_restarts_total",
     "job_restarts_total",
 ];
