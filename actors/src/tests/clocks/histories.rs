@@ -50,7 +50,7 @@ const AT_ONCE: usize = 20;
 /// So many times [`AT_ONCE`] histories as make those that `ABS_CLOCK_CASES` says.
 fn cases() -> u32 {
     let histories =
-        std::env::var("ABS_CLOCK_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(1000_u32);
+        std::env::var("ABS_CLOCK_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(200_u32);
     histories.div_ceil(AT_ONCE as u32)
 }
 
