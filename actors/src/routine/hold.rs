@@ -218,6 +218,10 @@ impl RoutineActor {
 
     /// Another service has taken the routine. Runs end by their own claims.
     fn lost(&mut self, context: &mut Context<Self>) {
+        if !matches!(self.hold.state, State::Held(_)) {
+            // It was given up: this may be polled once more before it is canceled.
+            return;
+        }
         warn!(
             self.log,
             "another service has taken the routine: this one did not renew its claim for a lease"
