@@ -102,7 +102,9 @@ impl BackupRun {
         if let Some(idle) = saved.as_ref().map(|saved| saved.idle).filter(|idle| *idle >= MOST_IDLE) {
             return Err(EngineError::NoProgress { folder: place(&**storage, folder), times: idle });
         }
-        let names: Vec<_> = cluster.nodes().iter().map(|node| node.name.to_string()).collect();
+        // Clusters may name their nodes alike.
+        let name = |node: &Node| format!("{} {}:{}", node.name, node.host, node.port);
+        let names: Vec<_> = cluster.nodes().iter().map(name).collect();
         if let Some(Checkpoint { options, .. }) = &saved {
             if !options.nodes.is_empty() && !options.nodes.iter().any(|node| names.contains(node)) {
                 return Err(EngineError::OtherCluster { folder: place(&**storage, folder) });

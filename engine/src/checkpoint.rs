@@ -61,7 +61,7 @@ pub(crate) struct RunOptions {
     pub file_hash: FileHash,
     pub definitions: DefinitionCounts,
     pub masked: bool,
-    /// The nodes of the cluster: another one has none of them.
+    /// The nodes of the cluster, with their addresses: another one has none of them.
     pub nodes: Vec<String>,
 }
 

@@ -149,7 +149,7 @@ impl OwnClaim {
         // A storage that fails may answer again: before the next commit that is looked at. A write is awaited to its end, because
         // one that is given up may still happen after the claim was deleted.
         let _ = match *state {
-            ClaimState::Renewed { beat, at } if self.is_recent(at) => self.write(&mut state, beat + 1).await,
+            // It is looked at each time: a write of another process that was late may have put back a claim of the same name.
             ClaimState::Renewed { .. } => self.renew(&mut state).await,
             ClaimState::Lost | ClaimState::Ended => Ok(()),
         };
@@ -304,6 +304,17 @@ mod tests {
             claim.end().await;
             claim.check().await.unwrap_err();
         }
+    }
+
+    /// Protects: a holder whose claim was overwritten by a late write of another process notices it, although it renews in time.
+    #[tokio::test]
+    async fn a_claim_that_was_overwritten_is_lost() {
+        let place = Place::new();
+        let claim = place.make(1, &Owner::new(None, Duration::from_hours(1))).await.unwrap();
+        std::fs::write(place.folder.path().join("in-progress"), "other").unwrap();
+        assert!(!claim.beat().await);
+        assert_eq!(place.read(), "other");
+        claim.check().await.unwrap_err();
     }
 
     /// Protects: a process that could not renew its claim for half a lease asks the storage before its next commit.

@@ -14,7 +14,7 @@ use super::chain::chain_to;
 use super::pins::{PIN_FILE, pinned};
 use super::{Backup, BackupKind, Catalog, CatalogError, Moment, Result};
 use crate::METADATA_FILE;
-use crate::claim::is_free;
+use crate::claim::{Standing, assess, is_free};
 use crate::own_claim::{ClaimPaths, OwnClaim};
 use crate::reading::{DELETING_FILE, is_reading_mark};
 
@@ -155,8 +155,14 @@ impl Catalog {
             if name == PIN_FILE {
                 return Err(CatalogError::Pinned { run: run.clone(), pin: run.clone() });
             }
-            if is_reading_mark(name) && !is_free(&**self.storage(), &object.path, self.owner()).await? {
-                return Err(CatalogError::InUse { run: run.clone() });
+            if is_reading_mark(name) {
+                // A mark of which nothing is known yet counts, too: nobody waits here for a lease.
+                match assess(&**self.storage(), &object, self.owner()).await? {
+                    Standing::Free | Standing::LeftOver => {}
+                    Standing::Observed(_) | Standing::Held => {
+                        return Err(CatalogError::InUse { run: run.clone() });
+                    }
+                }
             }
         }
         Ok(())
@@ -296,6 +302,19 @@ mod tests {
         left().await;
         delete(&place, 15).await.unwrap();
         assert!(!place.exists(run(Incremental, 15).as_str()));
+    }
+
+    /// Protects: a deletion, and its dry run, do not wait for a lease until it is known whether a reader on another machine has ended.
+    #[tokio::test]
+    async fn a_reader_of_which_nothing_is_known_counts_as_one() {
+        let place = place();
+        let folder = run(Incremental, 15).join("data/test").unwrap();
+        let text = "this backup is being read, number 3, lease 3600000, beat 1 by boot pid:[1] 1 1\n";
+        place.write(&format!("{folder}/reading-x"), text);
+        let error = delete(&place, 15).await.unwrap_err();
+        assert!(matches!(error, CatalogError::InUse { .. }), "{error}");
+        place.catalog.check_deletion(&[run(Incremental, 15)]).await.unwrap_err();
+        assert!(place.exists(run(Incremental, 15).as_str()));
     }
 
     /// Protects: a deletion that was interrupted is finished, by the next retention or when it is asked for again.

@@ -88,6 +88,10 @@ fn what_cannot_be_continued_is_refused() {
     child.kill().unwrap();
     outcome(child);
     go_on(&["--set", "other"]).fails(1, &["another selection"]);
+    // Its node has the same id.
+    let other = Server::embedded(1);
+    let elsewhere = ["backup", "-h", &other.address, "-n", &other.namespace, "--continue", path];
+    outcome(command(&elsewhere).spawn().unwrap()).fails(1, &["cluster"]);
     server.backup(folder.path(), &[]).fails(1, &["a process that ended", "continue it"]);
     assert!(folder.path().join("manifest/1.json").exists());
     go_on(&["-d", path]).fails(2, &["--continue"]);
