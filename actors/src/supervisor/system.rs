@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use abs_engine::catalog::Catalog;
-use abs_storage::ErrorKind;
+use abs_storage::{ErrorKind, Storage, StorageError};
 use actix::{
     ActorFutureExt as _, Handler, MessageResult, ResponseActFuture, ResponseFuture, WrapFuture as _,
 };
@@ -20,6 +20,9 @@ use crate::shared::{PROBE, Shared};
 
 /// How long canceled jobs may take to clean up at the end: a storage that does not answer must not hold up the system.
 const CLEAN_UP: Duration = Duration::from_secs(30);
+
+/// How long after a probe that failed the second one is made.
+const SECOND_PROBE: Duration = Duration::from_millis(200);
 
 /// How long routines may take at the end to be given up.
 const RELEASE: Duration = Duration::from_secs(10);
@@ -68,7 +71,7 @@ async fn within(probe: impl Future<Output = Result<(), String>>) -> Result<(), S
 /// Fails soon when an object store is out of reach or refuses: who waits for an answer waits less long than it is tried.
 pub(super) async fn reach(catalog: &Catalog) -> Result<(), RequestError> {
     let storage = catalog.storage();
-    match timeout(PROBE, storage.probe()).await {
+    match timeout(PROBE, probe(&**storage)).await {
         Ok(Err(e)) if matches!(e.kind, ErrorKind::Refused { .. } | ErrorKind::Unavailable(_)) => {
             Err(RequestError::Failed(e.to_string()))
         }
@@ -80,8 +83,19 @@ pub(super) async fn reach(catalog: &Catalog) -> Result<(), RequestError> {
     }
 }
 
+/// Asks a storage whether it can be used; once more when it fails in a way that may pass, as object stores do now and then.
+async fn probe(storage: &dyn Storage) -> Result<(), StorageError> {
+    match storage.probe().await {
+        Err(e) if matches!(e.kind, ErrorKind::Unavailable(_)) => {
+            tokio::time::sleep(SECOND_PROBE).await;
+            storage.probe().await
+        }
+        answer => answer,
+    }
+}
+
 async fn probe_storage(catalog: &Catalog) -> Result<(), String> {
-    catalog.storage().probe().await.map_err(|e| e.to_string())
+    probe(&**catalog.storage()).await.map_err(|e| e.to_string())
 }
 
 async fn probe_cluster(shared: &Shared, settings: &Arc<abs_config::ClusterSettings>) -> Result<(), String> {
